@@ -1,0 +1,61 @@
+"""Every error that Turnwise raises on purpose, drawn as one tree.
+
+    TurnwiseError
+    ├── InputError                 what the user gave is wrong: names the file, the key or the row, and what to do
+    │   ├── RecipeError            a recipe key is unknown, contradictory or without effect
+    │   ├── TaskError              a task row or a package cannot become a task
+    │   └── CheckpointError        a checkpoint cannot be used (no chat template, unstable template, missing files)
+    ├── InfrastructureError        nobody's fault but the machine's: retried, counted by cause, never a reward of 0
+    │   ├── SandboxError           a sandbox could not start, died, or lost its disk
+    │   ├── PolicyError            the sampling engine failed
+    │   └── StoreError             the journal could not be read or written
+    └── LogprobMismatch            the engine's and the trainer's log-probabilities differ by more than the bound
+"""
+
+
+class TurnwiseError(Exception):
+    """Base of every error raised on purpose; its message is fit to be shown to a user as it is."""
+
+
+class InputError(TurnwiseError):
+    """Something that the user gave is wrong; the message names it and says what to do."""
+
+
+class RecipeError(InputError):
+    """A recipe key is unknown, contradicts another or has no effect in the chosen mode."""
+
+
+class TaskError(InputError):
+    """A task row lacks what it needs, or a package cannot be turned into tasks."""
+
+
+class CheckpointError(InputError):
+    """A model checkpoint cannot be used as it is."""
+
+
+class InfrastructureError(TurnwiseError):
+    """The infrastructure failed, not the policy; `cause` is the word it is counted under."""
+
+    cause = "infrastructure"
+
+
+class SandboxError(InfrastructureError):
+    """A sandbox could not start, died under a command, or lost its disk."""
+
+    cause = "sandbox_failure"
+
+
+class PolicyError(InfrastructureError):
+    """The sampling engine failed or did not answer in time."""
+
+    cause = "policy_failure"
+
+
+class StoreError(InfrastructureError):
+    """The run's journal could not be read or written."""
+
+    cause = "store_failure"
+
+
+class LogprobMismatch(TurnwiseError):
+    """Engine and trainer disagree on the log-probabilities of the same tokens (PAPER.md, finding 2)."""

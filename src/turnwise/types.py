@@ -1,0 +1,241 @@
+"""The nouns that every room shares (floor 0). Immutable values; no behaviour beyond what follows from their fields.
+
+Axis suffixes: `_T` tokens of one trajectory, `_G` members of a group, `_B` rows of a batch, `_V` vocabulary.
+Units stand in names: `_s` seconds, `_mb` MiB, `_tokens`, `_bytes`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SourceDistribution:
+    """How the environment of a task made from a real package is built: a source distribution from the package registry.
+
+    `requirements` are what pip installs beside the package (its tests' needs); `import_paths` are put on PYTHONPATH,
+    relative to the repository's root.
+
+    >>> SourceDistribution("toolz", "1.0.0", "2c86e3d9…", ("pytest==8.4.2",), ("",)).package
+    'toolz'
+    """
+
+    package: str
+    version: str
+    sha256: str
+    requirements: tuple[str, ...] = ()
+    import_paths: tuple[str, ...] = ("",)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One SWE-bench-format row: an issue to resolve and the hidden tests that decide whether it is.
+
+    `patch` is the gold patch (unified diff against `base_commit`), `test_patch` brings the hidden tests. Test ids are
+    pytest node ids relative to the repository's root.
+    """
+
+    instance_id: str
+    repo: str
+    base_commit: str
+    patch: str
+    test_patch: str
+    problem_statement: str
+    fail_to_pass: tuple[str, ...]
+    pass_to_pass: tuple[str, ...]
+    environment: SourceDistribution
+    hints_text: str = ""
+    created_at: str = ""
+    version: str = ""
+    environment_setup_commit: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def test_files(self) -> tuple[str, ...]:
+        """The files that the hidden tests live in, sorted; what verification runs and restores."""
+        return tuple(sorted({test_id.split("::")[0] for test_id in self.fail_to_pass + self.pass_to_pass}))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one sandbox may use. `output_bytes` and the time-out (see `Sandbox.exec`) hold per command, the rest per sandbox."""
+
+    memory_mb: int = 1024
+    processes: int = 64
+    disk_mb: int = 256
+    output_bytes: int = 64_000
+    cpus: float = 1.0
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A host file or directory shown read-only inside a sandbox."""
+
+    host: Path
+    inside: str
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What a sandbox is made of: a read-only `root` that appears, writable by copy on write, at `workdir`."""
+
+    root: Path
+    workdir: str = "/testbed"
+    mounts: tuple[Mount, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = Limits()
+    network: bool = False
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What one command did. `output` is stdout and stderr as they came, cut to the limit when `truncated`.
+
+    `exit_code` is 124 when `timed_out`; -N when signal N ended the command.
+    """
+
+    output: str
+    exit_code: int
+    duration_s: float
+    timed_out: bool = False
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a response is sampled. The defaults are the only ones fit for training: temperature 1, every truncation off (PAPER.md, finding 2)."""
+
+    max_tokens: int
+    stop_token_ids: tuple[int, ...] = ()
+    seed: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled response: `token_ids` include the stop token that ended it; `logprobs` are of the temperature-1 distribution, one per token."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    policy_version: int
+    stopped: bool  # by a stop token; False: cut at max_tokens
+
+
+class FormatError(StrEnum):
+    """The two format errors of the paper (appendix F): each returns an error observation and the episode goes on."""
+
+    NO_COMMAND = "no_command"
+    MULTIPLE_COMMANDS = "multiple_commands"
+
+
+class StopReason(StrEnum):
+    """Why an episode ended. Whether it is the policy's doing or the infrastructure's is decided here and nowhere else."""
+
+    SUBMITTED = "submitted"
+    TURN_LIMIT = "turn_limit"
+    CONTEXT_LIMIT = "context_limit"
+    EPISODE_TIMEOUT = "episode_timeout"
+    FORMAT_ERRORS = "format_errors"
+    SANDBOX_FAILURE = "sandbox_failure"
+    POLICY_FAILURE = "policy_failure"
+    VERIFICATION_FAILURE = "verification_failure"
+
+    @property
+    def is_infrastructure(self) -> bool:
+        """True where the episode says nothing about the policy: retried, then left out of the loss and of group statistics."""
+        return self in (StopReason.SANDBOX_FAILURE, StopReason.POLICY_FAILURE, StopReason.VERIFICATION_FAILURE)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One response of the model and what the environment answered.
+
+    Exactly one of `command` and `format_error` is set. `start:stop` is the span of the sampled tokens in the
+    trajectory's flat sequence. `response` is the decoded text of that span without the stop token.
+    """
+
+    index: int
+    response: str
+    command: str | None
+    format_error: FormatError | None
+    observation: str
+    exit_code: int | None
+    start: int
+    stop: int
+    policy_version: int
+    sample_s: float
+    exec_s: float
+
+
+class VerdictKind(StrEnum):
+    """How a verification ended. Only `RESOLVED` is paid; `INFRASTRUCTURE_FAILURE` says nothing about the patch."""
+
+    RESOLVED = "resolved"
+    UNRESOLVED = "unresolved"
+    EMPTY_PATCH = "empty_patch"
+    PATCH_DOES_NOT_APPLY = "patch_does_not_apply"
+    TESTS_TIMED_OUT = "tests_timed_out"
+    INFRASTRUCTURE_FAILURE = "infrastructure_failure"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The hidden tests' word on a patch. Outcomes by test id: "passed", "failed", "error", "skipped" or "missing"."""
+
+    kind: VerdictKind
+    fail_to_pass: Mapping[str, str] = field(default_factory=dict)
+    pass_to_pass: Mapping[str, str] = field(default_factory=dict)
+    log: str = ""
+    duration_s: float = 0.0
+
+    @property
+    def resolved(self) -> bool:
+        """True when every FAIL_TO_PASS and PASS_TO_PASS test passed."""
+        return self.kind is VerdictKind.RESOLVED
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One whole episode as one flat token sequence.
+
+    `token_ids_T` int64, `action_mask_T` bool (True on tokens the policy sampled), `behavior_logprobs_T` float32 (0 where
+    the mask is False). Sampled tokens are kept as sampled, never re-tokenized; observations are appended, never merged.
+    """
+
+    episode_id: str
+    task_id: str
+    token_ids_T: NDArray[np.int64]
+    action_mask_T: NDArray[np.bool_]
+    behavior_logprobs_T: NDArray[np.float32]
+    turns: tuple[Turn, ...]
+    stop_reason: StopReason
+    patch: str = ""
+    verdict: Verdict | None = None
+    rewards: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def reward(self) -> float:
+        """The terminal reward: the sum of its components."""
+        return sum(self.rewards.values())
+
+    @property
+    def resolved(self) -> bool:
+        """True when the hidden tests accepted the patch."""
+        return self.verdict is not None and self.verdict.resolved
+
+
+@dataclass(frozen=True)
+class Group:
+    """The trajectories of one task under one sampling policy; infrastructure failures are already out."""
+
+    task_id: str
+    trajectories: tuple[Trajectory, ...]
