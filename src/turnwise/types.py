@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,6 +174,51 @@ class Turn:
     policy_version: int
     sample_s: float
     exec_s: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One step of a failing test's traceback, outermost first. `file` is relative to the repository's root, or absolute outside it."""
+
+    file: str
+    line: int
+    function: str
+    source: str  # the whole statement at `line`, dedented
+
+
+@dataclass(frozen=True)
+class TestFailure:
+    """Why a test failed, in the pieces that a symptom is told with.
+
+    `exception` is the type's name ("AssertionError", "pkg.errors.ParseError"), `message` its text; for a plain `assert`
+    the text is pytest's explanation ("assert 4 == 3\\n +  where 4 = add(1, 2)"). `statement` is the failing statement in
+    the test's own file and `variables` the repr (cut at 200 characters) of the names that it uses, at that moment.
+    """
+
+    __test__: ClassVar[bool] = False  # keeps pytest from collecting this class by its name
+
+    phase: str  # "collect", "setup", "call" or "teardown"
+    exception: str
+    message: str
+    statement: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """What one run of a test suite gave. Outcomes by node id: "passed" (an expected failure too), "failed", "error" or "skipped".
+
+    `failures` holds the failed and erring ids, and a file that could not be collected under its path. When `timed_out`
+    the outcomes are those of the tests that had finished.
+    """
+
+    outcomes: Mapping[str, str]
+    exit_code: int
+    log: str
+    timed_out: bool
+    duration_s: float
+    failures: Mapping[str, TestFailure] = field(default_factory=dict)
 
 
 class VerdictKind(StrEnum):
