@@ -178,7 +178,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Frame:
-    """One step of a failing test's traceback, outermost first. `file` is relative to the repository's root, or absolute outside it."""
+    """One step of a failing test's traceback. `file` is relative to the repository's root, or absolute outside it."""
 
     file: str
     line: int
@@ -190,9 +190,10 @@ class Frame:
 class TestFailure:
     """Why a test failed, in the pieces that a symptom is told with.
 
-    `exception` is the type's name ("AssertionError", "pkg.errors.ParseError"), `message` its text; for a plain `assert`
-    the text is pytest's explanation ("assert 4 == 3\\n +  where 4 = add(1, 2)"). `statement` is the failing statement in
-    the test's own file and `variables` the repr (cut at 200 characters) of the names that it uses, at that moment.
+    `exception` is the type's name ("AssertionError", "pkg.errors.ParseError"), `message` its text; for a plain
+    `assert` that is pytest's explanation ("assert 4 == 3\\n +  where 4 = add(1, 2)"). `statement` is the failing
+    statement in the test's own file, `variables` the repr (cut at 200 characters) of the names that it uses, at that
+    moment; `frames` go from the test inwards.
     """
 
     __test__: ClassVar[bool] = False  # keeps pytest from collecting this class by its name
@@ -207,8 +208,9 @@ class TestFailure:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What one run of a test suite gave. Outcomes by node id: "passed" (an expected failure too), "failed", "error" or "skipped".
+    """What one run of a test suite gave. Outcomes by node id: "passed", "failed", "error" or "skipped".
 
+    An expected failure counts as passed.
     `failures` holds the failed and erring ids, and a file that could not be collected under its path. When `timed_out`
     the outcomes are those of the tests that had finished.
     """
