@@ -47,7 +47,9 @@ def test_survives_numbers_that_overflow_a_float_product():
     assert pass_at_k(n=5000, c=1, k=2500) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("n", "c", "k", "named"), [(4, 5, 1, "c must"), (4, -1, 1, "c must"), (4, 2, 5, "k must"), (4, 2, 0, "k must")])
+@pytest.mark.parametrize(
+    ("n", "c", "k", "named"), [(4, 5, 1, "c must"), (4, -1, 1, "c must"), (4, 2, 5, "k must"), (4, 2, 0, "k must")]
+)
 def test_impossible_counts_are_refused_by_name(n, c, k, named):
     with pytest.raises(InputError, match=named):
         pass_at_k(n, c, k)

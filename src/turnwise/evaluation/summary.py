@@ -1,4 +1,4 @@
-"""What a set of evaluation episodes says about one policy: Pass@1 with its standard error, Pass@k and how episodes went."""
+"""What evaluation episodes say about one policy: Pass@1 with its standard error, Pass@k and how the episodes went."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
