@@ -1,0 +1,242 @@
+"""Recipes: one TOML file ↔ one checked `Recipe`.
+
+    recipe = load_recipe(Path("recipes/quickstart.toml"), ["run.seed=7", "stages.rl-1.lr=1e-4"])
+
+A relative path in a recipe is relative to the recipe's own file; on the command line, to the current directory. A
+checkpoint that is no folder there is taken for a hub id. Every complaint is a `RecipeError` that names the file (or the
+`--set`), the full dotted key (a stage by its name: `stages.rl-1.lr`) and, for an unknown key, the nearest known one.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from turnwise.errors import RecipeError
+from turnwise.pipeline.recipe import EvaluationTable, Recipe, Refresh, RftStage, RlStage
+
+__all__ = [
+    "EvaluationTable",
+    "Recipe",
+    "RftStage",
+    "RlStage",
+    "differences",
+    "dump_recipe",
+    "load_recipe",
+    "parse_recipe",
+]
+
+# Keys that may change when a run is taken up again: they move time and memory, not what is sampled or learnt.
+OPERATIONAL_KEYS = frozenset(
+    {
+        "policy.concurrency",
+        "policy.threads",
+        "trainer.threads",
+        "trainer.micro_batch_tokens",
+        "trainer.logprob_chunk_tokens",
+    }
+)
+_PATH_KEYS = (("model", "checkpoint"), ("tasks", "path"))
+_TABLES: dict[str, type[BaseModel]] = {
+    name: field.annotation
+    for name, field in Recipe.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+}
+_WHY_NOT = {
+    ("rft", "clip_low"): "rejection fine-tuning is plain log-likelihood; nothing is clipped",
+    ("rft", "clip_high"): "rejection fine-tuning is plain log-likelihood; nothing is clipped",
+    ("rft", "group_size"): "rejection fine-tuning has no groups; `runs` says how often a task is tried",
+    ("rft", "iterations"): "rejection fine-tuning collects once and trains one epoch",
+    ("rft", "problems_per_iteration"): "rejection fine-tuning collects on every training task",
+    ("rft", "length_threshold"): "rejection fine-tuning keeps what is resolved, however long",
+    ("rft", "refresh"): "the refresh goes by the success rates of earlier RL stages",
+    ("rl", "demonstration"): "only the base checkpoint collects with a demonstration (PAPER.md, Agent)",
+    ("rl", "runs"): "`group_size` says how often an RL stage tries a problem",
+    ("rl", "schedule"): "an RL stage keeps its learning rate after the warm-up (PAPER.md sec 4.3)",
+}
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and lay `key=value` overrides over it. Raises RecipeError, naming the file and the key."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise RecipeError(f"{path}: no such recipe file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+    return parse_recipe(raw, overrides, source=str(path), base=path.parent)
+
+
+def parse_recipe(raw: dict[str, Any], overrides: Sequence[str] = (), *, source: str, base: Path) -> Recipe:
+    """Check a recipe given as nested dicts; `source` names it in complaints, its relative paths start at `base`."""
+    _resolve_paths(raw, base)
+    overridden = [_override(raw, text) for text in overrides]
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError("\n".join(_complaints(error, raw, source, overridden))) from None
+
+
+def dump_recipe(recipe: Recipe, folder: Path) -> str:
+    """The effective recipe as TOML: every default spelled out, paths relative to `folder` (a run can be moved)."""
+    raw = recipe.model_dump(mode="json", exclude_none=True)
+    for table, key in _PATH_KEYS:
+        value = raw[table][key]
+        if Path(value).is_absolute():
+            raw[table][key] = os.path.relpath(value, folder.resolve())
+    if not recipe.stages:
+        raw.pop("trainer")
+    return tomli_w.dumps(raw)
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """One line per key in which two recipes would give different runs: `stages.rl-1.lr: 0.0001 → 0.0002`."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in OPERATIONAL_KEYS]
+    return [f"{key}: {before.get(key, 'absent')!r} → {after.get(key, 'absent')!r}" for key in changed]
+
+
+def _flat(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    raw = recipe.model_dump(mode="json", exclude_none=True)
+    raw["stages"] = {stage["name"]: stage for stage in raw["stages"]} | {
+        "order": [stage["name"] for stage in raw["stages"]]
+    }
+    yield from _walk(raw, "")
+
+
+def _walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _walk(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _resolve_paths(raw: dict[str, Any], base: Path) -> None:
+    for table, key in _PATH_KEYS:
+        value = raw.get(table, {}).get(key) if isinstance(raw.get(table), dict) else None
+        if isinstance(value, str):
+            raw[table][key] = _resolved(value, base, hub=key == "checkpoint")
+
+
+def _resolved(value: str, base: Path, hub: bool) -> str:
+    if value == "frozen" and not hub:
+        return value
+    path = (base / Path(value).expanduser()).absolute()
+    looks_like_hub_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", value) is not None
+    return value if hub and looks_like_hub_id and not path.exists() else os.path.normpath(path)
+
+
+def _override(raw: dict[str, Any], text: str) -> str:
+    """Lay one `dotted.key=value` over the raw recipe and return its dotted key."""
+    key, equals, written = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise RecipeError(f"--set {text}: write it as key=value, for example stages.rl-1.lr=1e-4")
+    value = _toml_value(written.strip())
+    *parents, leaf = _split(key)
+    node: Any = raw
+    for depth, part in enumerate(parents):
+        node = _descend(node, part, f"--set {text}", ".".join(parents[: depth + 1]))
+    if not isinstance(node, dict):
+        raise RecipeError(f"--set {text}: {'.'.join(parents)} is a value, not a table")
+    is_path = (*parents, leaf) in _PATH_KEYS and isinstance(value, str)
+    node[leaf] = _resolved(value, Path.cwd(), hub=leaf == "checkpoint") if is_path else value
+    return key
+
+
+def _split(key: str) -> list[str]:
+    """`stages.rl-1.lr` → its parts; a stage's name may be quoted when it holds a dot."""
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^."]+)', key)]
+
+
+def _toml_value(written: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {written}")["value"]
+    except tomllib.TOMLDecodeError:
+        return written
+
+
+def _descend(node: Any, part: str, where: str, dotted: str) -> Any:
+    if isinstance(node, list):
+        named = {stage.get("name"): stage for stage in node if isinstance(stage, dict)}
+        if part not in named:
+            raise RecipeError(f"{where}: no stage is called {part!r}{_nearest(part, [str(name) for name in named])}")
+        return named[part]
+    if not isinstance(node, dict):
+        raise RecipeError(f"{where}: {dotted} is below a value, not a table")
+    return node.setdefault(part, {})
+
+
+def _complaints(error: ValidationError, raw: dict[str, Any], source: str, overridden: Sequence[str]) -> Iterator[str]:
+    for detail in error.errors():
+        location = _without_tag(detail["loc"])
+        if detail["type"] == "value_error" and not location:
+            lines = str(detail["ctx"]["error"]).splitlines()
+        elif detail["type"] == "extra_forbidden":
+            lines = [f"{_dotted(location, raw)}: {_why_unknown(location, raw)}"]
+        else:
+            lines = [f"{_dotted(location, raw)}: {_plain(detail)}"]
+        for line in lines:
+            yield f"{_origin(line.split(': ')[0], source, overridden)}: {line}"
+
+
+def _origin(key: str, source: str, overridden: Sequence[str]) -> str:
+    """Where the key was written: on the command line when it, or something below it, was set there."""
+    return "--set" if any(other == key or other.startswith(f"{key}.") for other in overridden) else source
+
+
+def _without_tag(location: Sequence[str | int]) -> list[str | int]:
+    """Pydantic puts the stage's kind into the location of what is wrong in it: ('stages', 1, 'rl', 'lr')."""
+    is_stage = len(location) > 2 and location[0] == "stages" and location[2] in ("rft", "rl")
+    return [*location[:2], *location[3:]] if is_stage else list(location)
+
+
+def _plain(detail: Any) -> str:
+    if detail["type"] == "missing":
+        return "is missing"
+    if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return 'needs kind = "rft" or kind = "rl"'
+    message = str(detail["msg"])
+    return f"{message[0].lower()}{message[1:]} (it is {detail['input']!r})"
+
+
+def _dotted(location: Sequence[str | int], raw: dict[str, Any]) -> str:
+    """Pydantic's location with a stage's index replaced by its name."""
+    parts = [str(part) for part in location]
+    if len(location) > 1 and location[0] == "stages" and isinstance(location[1], int):
+        stage = raw["stages"][location[1]]
+        parts[1] = str(stage.get("name", location[1])) if isinstance(stage, dict) else parts[1]
+    return ".".join(parts)
+
+
+def _why_unknown(location: Sequence[str | int], raw: dict[str, Any]) -> str:
+    key = str(location[-1])
+    table = _table(location, raw)
+    kind = raw["stages"][location[1]]["kind"] if location[0] == "stages" and isinstance(location[1], int) else ""
+    if (kind, key) in _WHY_NOT:
+        return f"has no effect in a stage of kind {kind!r}: {_WHY_NOT[kind, key]}"
+    elsewhere = [name for name in _TABLES if name != str(location[0]) and key in _TABLES[name].model_fields]
+    if elsewhere and key not in table.model_fields:
+        return f"unknown key; did you mean {elsewhere[0]}.{key}?"
+    return f"unknown key{_nearest(key, list(table.model_fields))}"
+
+
+def _table(location: Sequence[str | int], raw: dict[str, Any]) -> type[BaseModel]:
+    """The model of the table that holds the key at `location`."""
+    if location[0] == "stages" and isinstance(location[1], int):
+        if "refresh" in location[2:-1]:
+            return Refresh
+        return RftStage if raw["stages"][location[1]].get("kind") == "rft" else RlStage
+    return _TABLES[str(location[0])] if len(location) > 1 else Recipe
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(sorted(known))}"
