@@ -1,0 +1,5 @@
+"""Floor 2: what an episode is paid. Runs the hidden tests in a fresh sandbox and shapes the reward."""
+
+from turnwise.rewards.shaping import length_penalty, reward_components
+from turnwise.rewards.suite import FreshSuiteRunner, run_suite, suite_mount, with_suite
+from turnwise.rewards.verify import verify
