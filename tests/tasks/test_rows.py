@@ -1,0 +1,77 @@
+"""Rows on disk: the round trip, SWE-bench's own spelling, and errors that name file, line and field."""
+
+import json
+
+import pytest
+
+from turnwise.errors import TaskError
+from turnwise.tasks.rows import read_tasks, row, write_tasks
+from turnwise.types import SourceDistribution, Task
+
+TASK = Task(
+    instance_id="toolz__toolz-1",
+    repo="toolz/toolz",
+    base_commit="a" * 40,
+    patch="--- a/x\n+++ b/x\n",
+    test_patch="--- a/t\n+++ b/t\n",
+    problem_statement="`first` is wrong: é\u2028",
+    fail_to_pass=("t.py::test_a[1-x y]",),
+    pass_to_pass=("t.py::test_b", "u.py::C::test_c"),
+    environment=SourceDistribution("toolz", "1.0.0", "b" * 64, ("pytest==8.4.2",), ("", "src")),
+    version="1.0.0",
+    meta={"split": "train", "kind": "boundary"},
+)
+
+
+def _write(path, *rows):
+    path.write_text("\n".join(json.dumps(r) for r in rows) + "\n")
+    return path
+
+
+def test_round_trip(tmp_path):
+    write_tasks(tmp_path / "sub" / "tasks.jsonl", [TASK])
+    assert read_tasks(tmp_path / "sub" / "tasks.jsonl") == [TASK]
+
+
+def test_test_lists_may_be_json_strings(tmp_path):
+    changed = row(TASK) | {"FAIL_TO_PASS": json.dumps(["t.py::test_a"]), "unknown_column": 1}
+    assert read_tasks(_write(tmp_path / "t.jsonl", changed))[0].fail_to_pass == ("t.py::test_a",)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"patch": None}, "patch"),
+        ({"FAIL_TO_PASS": []}, "FAIL_TO_PASS"),
+        ({"PASS_TO_PASS": "not json"}, "PASS_TO_PASS"),
+        ({"base_commit": "HEAD"}, "base_commit"),
+        ({"environment": {"package": "toolz", "version": "1.0.0"}}, "environment.sha256"),
+    ],
+)
+def test_an_error_names_file_line_and_field(tmp_path, change, field):
+    path = _write(tmp_path / "t.jsonl", row(TASK), row(TASK) | {"instance_id": "second"} | change)
+    with pytest.raises(TaskError, match=rf"t\.jsonl:2: field '{field}'"):
+        read_tasks(path)
+
+
+def test_a_missing_field_is_named(tmp_path):
+    lacking = row(TASK)
+    del lacking["problem_statement"]
+    with pytest.raises(TaskError, match=r"t\.jsonl:1: field 'problem_statement': Field required"):
+        read_tasks(_write(tmp_path / "t.jsonl", lacking))
+
+
+def test_a_repeated_instance_is_refused(tmp_path):
+    with pytest.raises(TaskError, match="2: field 'instance_id': 'toolz__toolz-1' is there twice"):
+        read_tasks(_write(tmp_path / "t.jsonl", row(TASK), row(TASK)))
+
+
+def test_broken_json_and_missing_or_empty_files_are_named(tmp_path):
+    (tmp_path / "broken.jsonl").write_text("{not json\n")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(TaskError, match=r"broken\.jsonl:1: "):
+        read_tasks(tmp_path / "broken.jsonl")
+    with pytest.raises(TaskError, match="holds no tasks"):
+        read_tasks(tmp_path / "empty.jsonl")
+    with pytest.raises(TaskError, match=r"absent\.jsonl: cannot be read"):
+        read_tasks(tmp_path / "absent.jsonl")
