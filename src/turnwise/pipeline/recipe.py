@@ -52,13 +52,13 @@ class AgentTable(Table):
     """`[agent]`: the scaffold. `max_turns` and `context_tokens` hold where a stage does not name its own."""
 
     system_prompt: Literal["full", "compact"] = "full"
-    window_lines: int = Field(default=100, ge=1)
+    window_lines: int = Field(default=100, ge=4)
     max_turns: int = Field(default=40, ge=1)
     context_tokens: int = Field(default=65_536, ge=64)
     max_response_tokens: int = Field(default=4_096, ge=1)
-    command_timeout_s: float = Field(default=90.0, gt=0)
-    episode_timeout_s: float = Field(default=3_600.0, gt=0)
-    max_observation_chars: int = Field(default=30_000, ge=100)
+    command_timeout_s: float = Field(default=60.0, ge=0.1)
+    episode_timeout_s: float = Field(default=3_600.0, ge=0.1)
+    max_observation_chars: int = Field(default=20_000, ge=200)
     max_consecutive_format_errors: int = Field(default=5, ge=1)
 
 
@@ -90,10 +90,10 @@ class TrainerTable(Table):
     betas: tuple[float, float] = Field(default=(0.9, 0.999), strict=False)
     eps: float = Field(default=1e-8, gt=0)
     grad_clip: float = Field(default=1.0, gt=0)
-    micro_batch_tokens: int = Field(default=16_384, ge=1)
+    micro_batch_tokens: int = Field(default=8_192, ge=1)
     logprob_chunk_tokens: int = Field(default=1_024, ge=1)
     threads: int = Field(default=0, ge=0)
-    max_mismatch: float = Field(default=0.01, gt=0)
+    max_mismatch: float = Field(default=0.02, gt=0)
 
 
 class Refresh(Table):
