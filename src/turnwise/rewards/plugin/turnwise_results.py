@@ -12,10 +12,14 @@ Each line is {"id", "outcome", "failure"?}; the last one {"exit_code"} tells a f
 from __future__ import annotations
 
 import ast
+import functools
 import gc
 import json
+import linecache
 import os
 import sys
+import textwrap
+import unittest
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -23,13 +27,14 @@ from types import FunctionType, ModuleType
 from typing import IO, Any
 
 gc.disable()  # the imports below make no garbage worth a collection: 20 ms of the start-up
+import _pytest  # noqa: E402
 import pluggy  # noqa: E402
 import pytest  # noqa: E402
 from _pytest._code import Traceback  # noqa: E402
 
 # Switched off: writing into the repository (cacheprovider), and what costs start-up or a full collection at the end
 # (unraisableexception alone: 90 ms) and decides no outcome.
-OFF = ("cacheprovider", "unraisableexception", "threadexception", "faulthandler", "debugging", "pastebin", "junitxml")
+OFF = ("cacheprovider", "unraisableexception", "threadexception", "faulthandler", "pastebin", "junitxml")
 OPTIONS = (
     "-q",
     "--tb=short",
@@ -42,9 +47,8 @@ OPTIONS = (
     "addopts=",
 )
 INTERNAL = (
-    str(Path(pytest.__file__).parent),
-    str(Path(pluggy.__file__).parent),
-    str(Path(__file__).parent),
+    *(str(Path(module.__file__).parent) for module in (pytest, _pytest, pluggy, unittest)),
+    __file__,
     "<frozen ",
 )
 MESSAGE_CHARS, REPR_CHARS, SOURCE_CHARS, FRAMES = 4000, 200, 2000, 20
@@ -106,7 +110,9 @@ def _outcome(report: Any) -> str:
 
 def _type_name(kind: type[BaseException]) -> str:
     return (
-        kind.__name__ if kind.__module__ in ("builtins", "_pytest.outcomes") else kind.__module__ + "." + kind.__name__
+        kind.__name__
+        if kind.__module__ == "builtins" or kind.__module__.startswith("_pytest.")
+        else kind.__module__ + "." + kind.__name__
     )
 
 
@@ -117,7 +123,7 @@ def _failure(excinfo: Any, phase: str, test_file: str, explain: bool) -> dict[st
     entries = [entry for entry in Traceback(excinfo.tb) if not str(entry.path).startswith(INTERNAL)]
     own = [entry for entry in entries if str(entry.path) == test_file]
     if own:
-        failure["statement"] = _statement(own[-1])
+        failure["statement"] = _statement(test_file, own[-1].lineno + 1)
         failure["variables"] = _variables(failure["statement"], own[-1].frame.f_locals)
         entries = entries[entries.index(own[0]) :]
     failure["frames"] = [_frame(entry) for entry in entries[-FRAMES:]]
@@ -131,17 +137,34 @@ def _text(value: BaseException) -> str:
         return ""
 
 
-def _statement(entry: Any) -> str:
+def _statement(path: str, line: int) -> str:
+    """The innermost whole statement at a line, dedented; of a compound one (`with raises(X):`) the block too."""
+    lines = linecache.getlines(path)
     try:
-        return str(entry.statement.deindent()).strip()[:SOURCE_CHARS]
-    except (OSError, SyntaxError, IndexError):  # no source: compiled or generated code
+        around = [node for node in _statements(path) if node.lineno <= line <= (node.end_lineno or line)]
+    except SyntaxError:  # generated code, or not Python
+        around = []
+    if not around:
         return ""
+    best = max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
+    return textwrap.dedent("".join(lines[best.lineno - 1 : best.end_lineno])).strip()[:SOURCE_CHARS]
+
+
+@functools.lru_cache(maxsize=64)
+def _statements(path: str) -> tuple[ast.stmt, ...]:
+    tree = ast.parse("".join(linecache.getlines(path)))
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.stmt))
 
 
 def _frame(entry: Any) -> dict[str, Any]:
     path, root = str(entry.path), str(Path.cwd()) + os.sep
     file = path[len(root) :] if path.startswith(root) else path
-    return {"file": file, "line": entry.lineno + 1, "function": str(entry.name), "source": _statement(entry)}
+    return {
+        "file": file,
+        "line": entry.lineno + 1,
+        "function": str(entry.name),
+        "source": _statement(path, entry.lineno + 1),
+    }
 
 
 def _variables(statement: str, values: dict[str, Any]) -> dict[str, str]:
