@@ -1,0 +1,137 @@
+"""A run's episodes in the formats that other tools read: JSONL, Parquet, SWE-bench's preds.json and SWE-agent's .traj.
+
+Every writer takes an open journal and raises StoreError where the file cannot be written; a file appears whole or not
+at all.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from turnwise.errors import InputError, StoreError
+from turnwise.store.journal import Journal
+from turnwise.store.rows import EpisodeKey, StoredEpisode
+
+EXIT_STATUS = {"submitted": "submitted", "context_limit": "exit_context", "turn_limit": "exit_cost"}
+
+
+def export_jsonl(journal: Journal, path: Path, stage: str | None = None, purpose: str | None = None) -> int:
+    """One JSON object a line for every ended episode, tokens and turns included; returns how many."""
+    count = 0
+    with _whole_file(path) as out:
+        for episode in _ended(journal, stage, purpose):
+            out.write(json.dumps(_record(episode), ensure_ascii=False).encode() + b"\n")
+            count += 1
+    return count
+
+
+def export_parquet(journal: Journal, path: Path, stage: str | None = None, purpose: str | None = None) -> int:
+    """The records of `export_jsonl` as one Parquet table; needs the extra `turnwise[parquet]`."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError("Parquet needs pyarrow: pip install 'turnwise[parquet]'") from error
+    records = [_flat(_record(episode)) for episode in _ended(journal, stage, purpose)]
+    if not records:
+        raise InputError(f"{journal.path}: no ended episode to export")
+    with _whole_file(path) as out:
+        parquet.write_table(pyarrow.Table.from_pylist(records), out)
+    return len(records)
+
+
+def export_predictions(
+    journal: Journal, path: Path, *, model_name: str, stage: str, iteration: int = 0, member: int = 0
+) -> int:
+    """SWE-bench's preds.json: the patches that one evaluation run (`member`) of a stage submitted, by instance id."""
+    predictions = {
+        episode.key.task_id: {
+            "model_name_or_path": model_name,
+            "instance_id": episode.key.task_id,
+            "model_patch": episode.patch,
+        }
+        for episode in _ended(journal, stage, "evaluate")
+        if (episode.key.iteration, episode.key.member) == (iteration, member)
+    }
+    with _whole_file(path) as out:
+        out.write(json.dumps(predictions, indent=2).encode())
+    return len(predictions)
+
+
+def export_traj(journal: Journal, key: EpisodeKey, folder: Path) -> Path:
+    """One episode as `<task>.traj` in SWE-agent's form; returns the file's path. InputError where it has not ended."""
+    episode = journal.episode(key)
+    if episode is None or episode.stop_reason is None:
+        raise InputError(f"{journal.path}: no ended episode {key}")
+    path = folder / f"{key.task_id}.traj"
+    with _whole_file(path) as out:
+        out.write(json.dumps(_traj(episode), indent=2, ensure_ascii=False).encode())
+    return path
+
+
+def _ended(journal: Journal, stage: str | None, purpose: str | None) -> Iterator[StoredEpisode]:
+    for key in journal.keys(stage, purpose):
+        episode = journal.episode(key)
+        if episode is not None and episode.stop_reason is not None:
+            yield episode
+
+
+def _record(episode: StoredEpisode) -> dict[str, Any]:
+    trajectory = episode.trajectory()
+    turns = [
+        {
+            **{"response": turn.response, "command": turn.command, "format_error": turn.format_error},
+            **{"observation": turn.observation, "exit_code": turn.exit_code, "start": turn.start, "stop": turn.stop},
+            **{"policy_version": turn.policy_version, "sample_s": turn.sample_s, "exec_s": turn.exec_s},
+        }
+        for turn in trajectory.turns
+    ]
+    return {
+        **{"episode_id": trajectory.episode_id, "stage": episode.key.stage, "purpose": episode.key.purpose},
+        **{"iteration": episode.key.iteration, "instance_id": trajectory.task_id, "member": episode.key.member},
+        **{"stop_reason": str(trajectory.stop_reason), "patch": trajectory.patch, "resolved": trajectory.resolved},
+        **{"reward": trajectory.reward, "rewards": dict(trajectory.rewards), "wall_s": episode.wall_s},
+        "verdict": None if trajectory.verdict is None else str(trajectory.verdict.kind),
+        "turns": turns,
+        "token_ids": trajectory.token_ids_T.tolist(),
+        "action_mask": trajectory.action_mask_T.tolist(),
+        "behavior_logprobs": trajectory.behavior_logprobs_T.tolist(),
+    }
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """Reward components differ between runs, so in a table they are one JSON column."""
+    return {**record, "rewards": json.dumps(record["rewards"])}
+
+
+def _traj(episode: StoredEpisode) -> dict[str, Any]:
+    trajectory = episode.trajectory()
+    steps = [
+        {
+            **{"action": turn.command or "", "observation": turn.observation, "response": turn.response},
+            **{"thought": turn.response.split("```")[0].strip(), "execution_time": turn.exec_s, "state": {}},
+        }
+        for turn in trajectory.turns
+    ]
+    sampled = int(trajectory.action_mask_T.sum())
+    stats = {"tokens_sent": len(trajectory.token_ids_T) - sampled, "tokens_received": sampled, "api_calls": len(steps)}
+    status = EXIT_STATUS.get(str(trajectory.stop_reason), f"exit_{trajectory.stop_reason}")
+    info = {"exit_status": status, "submission": trajectory.patch or None, "model_stats": stats}
+    return {"environment": trajectory.task_id, "trajectory": steps, "history": [], "info": info}
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+    part = path.with_name(path.name + f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as out:
+            yield out
+        part.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,59 @@
+"""The journal's tables and how its file is opened.
+
+Token ids and log-probabilities are numpy bytes (little-endian int64 and float32); verdicts' outcomes, rewards, metrics
+and states are JSON. WAL lets a report read while the run writes. With synchronous=NORMAL a transaction is in the
+kernel's hands when it returns, so kill -9 loses nothing; only a power cut can take the last transactions, and even then
+the file stays consistent. It saves an fsync for every turn.
+"""
+
+import sqlite3
+from pathlib import Path
+
+SCHEMA_VERSION = 1
+
+TABLES = """
+CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE episodes (
+    id TEXT PRIMARY KEY, stage TEXT NOT NULL, purpose TEXT NOT NULL, iteration INTEGER NOT NULL, task_id TEXT NOT NULL,
+    member INTEGER NOT NULL, opening BLOB NOT NULL, stop_reason TEXT, patch TEXT NOT NULL DEFAULT '', patch_hash TEXT,
+    rewards TEXT, wall_s REAL NOT NULL DEFAULT 0);
+CREATE INDEX episodes_by_stage ON episodes (stage, purpose, iteration);
+CREATE TABLE turns (
+    episode_id TEXT NOT NULL REFERENCES episodes (id), turn INTEGER NOT NULL, response TEXT NOT NULL, command TEXT,
+    format_error TEXT, observation TEXT NOT NULL, exit_code INTEGER, start INTEGER NOT NULL, stop INTEGER NOT NULL,
+    policy_version INTEGER NOT NULL, sample_s REAL NOT NULL, exec_s REAL NOT NULL, token_ids BLOB NOT NULL,
+    logprobs BLOB NOT NULL, observation_ids BLOB NOT NULL, PRIMARY KEY (episode_id, turn));
+CREATE TABLE verdicts (
+    task_id TEXT NOT NULL, patch_hash TEXT NOT NULL, kind TEXT NOT NULL, fail_to_pass TEXT NOT NULL,
+    pass_to_pass TEXT NOT NULL, log TEXT NOT NULL, duration_s REAL NOT NULL, PRIMARY KEY (task_id, patch_hash));
+CREATE TABLE updates (
+    stage TEXT NOT NULL, iteration INTEGER NOT NULL, step INTEGER NOT NULL, metrics TEXT NOT NULL,
+    PRIMARY KEY (stage, iteration, step));
+CREATE TABLE evaluations (
+    stage TEXT NOT NULL, iteration INTEGER NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (stage, iteration));
+CREATE TABLE infra_failures (
+    id INTEGER PRIMARY KEY, cause TEXT NOT NULL, episode_id TEXT NOT NULL, detail TEXT NOT NULL,
+    dropped INTEGER NOT NULL);
+CREATE TABLE states (stage TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (stage, name));
+"""
+
+
+def connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    """An autocommitting connection; the journal's own lock makes it safe to share between threads."""
+    uri = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=10)
+    connection.row_factory = sqlite3.Row
+    if not read_only:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    return connection
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """0 for a new file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new file, all or none."""
+    connection.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
