@@ -19,15 +19,16 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from turnwise.errors import RecipeError
-from turnwise.pipeline.recipe import EvaluationTable, Recipe, Refresh, RftStage, RlStage
+from turnwise.pipeline.recipe import BASE, Recipe, Refresh, RftStage, RlStage
 
 __all__ = [
-    "EvaluationTable",
     "Recipe",
     "RftStage",
     "RlStage",
+    "claim_run_folder",
     "differences",
     "dump_recipe",
+    "evaluation_recipe",
     "load_recipe",
     "parse_recipe",
 ]
@@ -64,13 +65,25 @@ _WHY_NOT = {
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and lay `key=value` overrides over it. Raises RecipeError, naming the file and the key."""
+    return parse_recipe(_read(path), overrides, source=str(path), base=path.parent)
+
+
+def evaluation_recipe(path: Path | None, name: str, evaluation: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
+    """A recipe that only evaluates a checkpoint: the scaffold's tables of the recipe at `path`, and no stages."""
+    raw = {} if path is None else _read(path)
+    kept = {table: raw[table] for table in ("agent", "sandbox", "policy", "tasks", "model") if table in raw}
+    kept |= {"run": {"name": name}, "evaluation": {"points": [BASE], **evaluation}}
+    source, base = ("turnwise eval", Path()) if path is None else (str(path), path.parent)
+    return parse_recipe(kept, overrides, source=source, base=base)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise RecipeError(f"{path}: no such recipe file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
-    return parse_recipe(raw, overrides, source=str(path), base=path.parent)
 
 
 def parse_recipe(raw: dict[str, Any], overrides: Sequence[str] = (), *, source: str, base: Path) -> Recipe:
@@ -93,6 +106,23 @@ def dump_recipe(recipe: Recipe, folder: Path) -> str:
     if not recipe.stages:
         raw.pop("trainer")
     return tomli_w.dumps(raw)
+
+
+def claim_run_folder(recipe: Recipe, run_dir: Path) -> None:
+    """Lay the effective recipe into the run folder, made if needed; RecipeError when another recipe's run is there."""
+    path = run_dir / "recipe.toml"
+    if path.is_file():
+        changed = differences(load_recipe(path), recipe)
+        if changed:
+            listed = "".join(f"\n  {line}" for line in changed)
+            raise RecipeError(
+                f"{run_dir} holds a run of another recipe, so it cannot go on with this one:{listed}\n"
+                "give this recipe a folder of its own (--run-dir)"
+            )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".toml.part")
+    draft.write_text(dump_recipe(recipe, run_dir), encoding="utf-8")
+    draft.replace(path)
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
