@@ -1,0 +1,25 @@
+"""The agent's scaffold (PAPER.md, section 3.3, appendix F): prompts, tools, parsing, chat rendering, the ReAct step."""
+
+from turnwise.agent.chat import ChatRenderer
+from turnwise.agent.config import AgentConfig
+from turnwise.agent.messages import Message, opening_messages
+from turnwise.agent.observation import Observation
+from turnwise.agent.parsing import ParsedResponse, parse_response
+from turnwise.agent.patch import take_patch
+from turnwise.agent.step import act, run_command
+from turnwise.agent.tools import tools_mount, with_tools
+
+__all__ = [
+    "AgentConfig",
+    "ChatRenderer",
+    "Message",
+    "Observation",
+    "ParsedResponse",
+    "act",
+    "opening_messages",
+    "parse_response",
+    "run_command",
+    "take_patch",
+    "tools_mount",
+    "with_tools",
+]

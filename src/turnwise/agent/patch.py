@@ -1,0 +1,60 @@
+"""Taking the agent's work out of its sandbox: the difference between the working tree and the base commit."""
+
+import logging
+import shlex
+
+from turnwise.agent.tools import STATE_DIR
+from turnwise.sandbox.protocol import Sandbox
+from turnwise.types import ExecResult
+
+_TIMEOUT_S = 120.0
+_PATCH_FILE = f"{STATE_DIR}/patch"
+# Nothing that the agent may have left in its shell or in git's configuration takes part: no functions or exported
+# variables, no hooks, external diff programs, odd prefixes or context, no flags on the index (a fresh one is used).
+_ENV = (
+    "/usr/bin/env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/nonexistent LC_ALL=C GIT_CONFIG_NOSYSTEM=1 "
+    "GIT_TERMINAL_PROMPT=0 GIT_INDEX_FILE={state}/index GIT_DIR={workdir}/.git GIT_WORK_TREE={workdir} "
+    "/bin/sh -c {script}"
+)
+_SCRIPT = r"""
+mkdir -p {state} && cd {workdir} && rm -rf {state}/index {state}/index.lock {state}/patch &&
+printf '%s\n' {attributes} > {state}/attributes || exit 1
+run() {{
+    git -c safe.directory='*' -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.sparseCheckout=false \
+        -c core.excludesFile=/dev/null -c core.attributesFile={state}/attributes -c core.autocrlf=false \
+        -c core.safecrlf=false -c core.fileMode=true -c core.symlinks=true -c core.quotePath=true "$@"
+}}
+run read-tree {base} &&
+run add -A -- . ':(exclude,glob)**/__pycache__/**' ':(exclude,glob)**/*.pyc' &&
+run diff --cached --binary --full-index --no-ext-diff --no-textconv --no-color --no-renames --no-relative -U3 \
+    --inter-hunk-context=0 --submodule=short -O/dev/null --src-prefix=a/ --dst-prefix=b/ {base} > {state}/patch
+"""
+_log = logging.getLogger(__name__)
+
+
+async def take_patch(sandbox: Sandbox, base_commit: str, workdir: str = "/testbed") -> str:
+    """What is submitted: everything that differs from `base_commit`, as `git apply` takes it; "" when nothing does.
+
+    New files and commits of the agent's own count; ignored files and compiled Python do not. Where a changed file is
+    not UTF-8, all files come in git's binary form. A repository that the agent has broken gives "", with the reason in
+    the log: it is the policy's doing. Raises `SandboxError` when the sandbox died.
+    """
+    result = await _write_patch(sandbox, base_commit, workdir, attributes="")
+    if result.exit_code != 0:
+        _log.warning("no patch can be taken: %s", result.output.strip() or f"exit status {result.exit_code}")
+        return ""
+    try:
+        return await _read_patch(sandbox)
+    except UnicodeDecodeError:
+        await _write_patch(sandbox, base_commit, workdir, attributes="* -diff")
+        return await _read_patch(sandbox)
+
+
+async def _write_patch(sandbox: Sandbox, base_commit: str, workdir: str, attributes: str) -> ExecResult:
+    where = {"state": STATE_DIR, "workdir": shlex.quote(workdir)}
+    script = _SCRIPT.format(**where, attributes=shlex.quote(attributes), base=shlex.quote(base_commit))
+    return await sandbox.exec(_ENV.format(**where, script=shlex.quote(script)) + " </dev/null 2>&1", _TIMEOUT_S)
+
+
+async def _read_patch(sandbox: Sandbox) -> str:
+    return (await sandbox.read(_PATCH_FILE)).decode("utf-8")
