@@ -9,6 +9,7 @@
     │   ├── SandboxError           a sandbox could not start, died, or lost its disk
     │   ├── PolicyError            the sampling engine failed
     │   └── StoreError             the journal could not be read or written
+    ├── TrainingError              an optimizer step went wrong: its loss or gradient is no number
     └── LogprobMismatch            the engine's and the trainer's log-probabilities differ by more than the bound
 """
 
@@ -55,6 +56,10 @@ class StoreError(InfrastructureError):
     """The run's journal could not be read or written."""
 
     cause = "store_failure"
+
+
+class TrainingError(TurnwiseError):
+    """An optimizer step could not be taken: the loss or the gradient is not a finite number."""
 
 
 class LogprobMismatch(TurnwiseError):

@@ -1,4 +1,4 @@
-"""The losses of the method: imitation (rejection fine-tuning) and DAPO's clipped surrogate (PAPER.md, phases 1 and 2)."""
+"""The losses: imitation (rejection fine-tuning) and DAPO's clipped surrogate (PAPER.md, phases 1 and 2)."""
 
 from dataclasses import dataclass
 
