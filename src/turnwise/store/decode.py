@@ -15,8 +15,9 @@ FILTER = (
     " AND e.iteration = coalesce(:iteration, e.iteration)"
 )
 SUMMARY_QUERY = f"""
-SELECT e.id, e.stop_reason, e.rewards, e.wall_s, v.kind AS verdict, count(t.turn) AS turns,
-    count(t.format_error) AS format_errors, coalesce(sum(t.stop - t.start), 0) AS tokens
+SELECT e.id, e.stop_reason, e.rewards, v.kind AS verdict, count(t.turn) AS turns,
+    count(t.format_error) AS format_errors, coalesce(sum(t.stop - t.start), 0) AS tokens,
+    coalesce(sum(t.sample_s + t.exec_s), 0) AS wall_s
 FROM episodes AS e LEFT JOIN turns AS t ON t.episode_id = e.id
     LEFT JOIN verdicts AS v ON v.task_id = e.task_id AND v.patch_hash = e.patch_hash
 {FILTER} AND e.stop_reason IS NOT NULL GROUP BY e.rowid ORDER BY e.rowid
@@ -24,8 +25,8 @@ FROM episodes AS e LEFT JOIN turns AS t ON t.episode_id = e.id
 
 
 def ids(blob: bytes) -> NDArray[np.int64]:
-    """Token ids from their bytes; a copy of the blob is not made."""
-    return np.frombuffer(blob, dtype="<i8")
+    """Token ids from their bytes."""
+    return np.frombuffer(blob, dtype="<i4").astype(np.int64)
 
 
 def episode(row: sqlite3.Row, turns: Sequence[sqlite3.Row], found: Verdict | None) -> StoredEpisode:
@@ -38,7 +39,7 @@ def episode(row: sqlite3.Row, turns: Sequence[sqlite3.Row], found: Verdict | Non
         patch=row["patch"],
         verdict=found,
         rewards=None if row["rewards"] is None else json.loads(row["rewards"]),
-        wall_s=row["wall_s"],
+        messages=tuple((role, content) for role, content in json.loads(row["messages"])),
     )
 
 

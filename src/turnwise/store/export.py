@@ -9,13 +9,36 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from turnwise.errors import InputError, StoreError
 from turnwise.store.journal import Journal
 from turnwise.store.rows import EpisodeKey, StoredEpisode
 
 EXIT_STATUS = {"submitted": "submitted", "context_limit": "exit_context", "turn_limit": "exit_cost"}
+
+
+Format = Literal["jsonl", "parquet", "preds", "traj"]
+
+
+def export_episodes(journal: Journal, out: Path, format_: Format, stage: str | None = None) -> int:
+    """Write a run's ended episodes (of one stage) in one of the formats; returns how many.
+
+    `preds` and `traj` hold one attempt at each task: the first run of the stage's evaluation (without a stage, of the
+    last one made), and for `traj` `out` is a folder. Raises InputError where there is nothing to export.
+    """
+    if format_ == "jsonl":
+        return export_jsonl(journal, out, stage)
+    if format_ == "parquet":
+        return export_parquet(journal, out, stage)
+    keys = [key for key in journal.keys(stage, "evaluate") if key.member == 0]
+    if not keys:
+        raise InputError(f"{journal.path}: no evaluation episodes{f' of stage {stage}' if stage else ''} to export")
+    last = keys[-1]
+    if format_ == "preds":
+        return export_predictions(journal, out, model_name=last.stage, stage=last.stage, iteration=last.iteration)
+    chosen = [key for key in keys if (key.stage, key.iteration) == (last.stage, last.iteration)]
+    return len([export_traj(journal, key, out) for key in chosen])
 
 
 def export_jsonl(journal: Journal, path: Path, stage: str | None = None, purpose: str | None = None) -> int:

@@ -19,6 +19,8 @@ from turnwise.store.rows import EpisodeKey, EpisodeSummary, Evaluation, InfraFai
 from turnwise.store.schema import SCHEMA_VERSION, connect, create_tables, schema_version
 from turnwise.types import StopReason, Verdict
 
+_INSERT_TURN = "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
 
 class Journal:
     """Reads and writes one run. `Journal.open` for the one process that writes, `Journal.read` for any that looks on.
@@ -80,32 +82,44 @@ class Journal:
 
     # Episodes, as they go
 
-    def start_episode(self, key: EpisodeKey, opening_ids: Sequence[int]) -> None:
-        """Begin an episode with the tokens of its opening messages; a no-op where it has begun before."""
-        self._write(
-            "INSERT OR IGNORE INTO episodes (id, stage, purpose, iteration, task_id, member, opening)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (str(key), key.stage, key.purpose, key.iteration, key.task_id, key.member, _ids(opening_ids)),
-        )
+    def start_episode(
+        self, key: EpisodeKey, opening_ids: Sequence[int], messages: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Begin an episode with its opening's tokens and the (role, content) messages that they say.
 
-    def record_turn(self, key: EpisodeKey, stored: StoredTurn) -> None:
-        """Record a finished turn. Raises StoreError where it is recorded already: no turn may be paid for twice."""
-        turn = stored.turn
+        A no-op where the episode has begun before.
+        """
         self._write(
-            "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO episodes (id, stage, purpose, iteration, task_id, member, opening, messages)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                *(str(key), turn.index, turn.response, turn.command, turn.format_error, turn.observation),
-                *(turn.exit_code, turn.start, turn.stop, turn.policy_version, turn.sample_s, turn.exec_s),
-                *(_ids(stored.token_ids_T), _floats(stored.logprobs_T), _ids(stored.observation_ids_T)),
+                *(str(key), key.stage, key.purpose, key.iteration, key.task_id, key.member),
+                *(_ids(opening_ids), json.dumps(list(messages))),
             ),
         )
 
-    def finish_episode(self, key: EpisodeKey, stop_reason: StopReason, patch: str, wall_s: float) -> None:
-        """The episode ended, with this patch to verify; `wall_s` adds to what earlier processes spent on it."""
-        self._write(
-            "UPDATE episodes SET stop_reason = ?, patch = ?, patch_hash = ?, wall_s = wall_s + ? WHERE id = ?",
-            (stop_reason, patch, _patch_hash(patch), wall_s, str(key)),
-        )
+    def record_turn(self, key: EpisodeKey, stored: StoredTurn) -> None:
+        """Record a finished turn that the episode goes on from.
+
+        Raises StoreError where it is recorded already: no turn may be paid for twice.
+        """
+        self._write(_INSERT_TURN, _turn_row(key, stored))
+
+    def finish_episode(
+        self, key: EpisodeKey, stop_reason: StopReason, patch: str = "", last_turn: StoredTurn | None = None
+    ) -> None:
+        """The episode ended, with this patch to verify.
+
+        Its last turn is recorded in the same transaction, so that the recorded turns of an episode that has not ended
+        are always ones to go on from. Said again (a verification that failed for good), the later word holds.
+        """
+        with self._mutex, _named_errors(self.path), self._transaction():
+            if last_turn is not None:
+                self._connection.execute(_INSERT_TURN, _turn_row(key, last_turn))
+            self._connection.execute(
+                "UPDATE episodes SET stop_reason = ?, patch = ?, patch_hash = ? WHERE id = ?",
+                (stop_reason, patch, None if stop_reason.is_infrastructure else _patch_hash(patch), str(key)),
+            )
 
     def record_rewards(self, key: EpisodeKey, rewards: Mapping[str, float]) -> None:
         """The episode is paid: nothing is left to do for it."""
@@ -212,6 +226,17 @@ class Journal:
                 f"{self.path.parent} holds a run of another recipe; give this recipe a run folder of its own"
             )
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            if self._connection.in_transaction:  # a full disk may have rolled it back already
+                self._connection.execute("ROLLBACK")
+            raise
+
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._mutex, _named_errors(self.path):
             self._connection.execute(statement, values)
@@ -237,6 +262,15 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise StoreError(f"journal {path}: {hint}") from error
 
 
+def _turn_row(key: EpisodeKey, stored: StoredTurn) -> tuple[Any, ...]:
+    turn = stored.turn
+    return (
+        *(str(key), turn.index, turn.response, turn.command, turn.format_error, turn.observation, turn.exit_code),
+        *(turn.start, turn.stop, turn.policy_version, turn.sample_s, turn.exec_s),
+        *(_ids(stored.token_ids_T), _floats(stored.logprobs_T), _ids(stored.observation_ids_T)),
+    )
+
+
 def _filter(stage: str | None, purpose: str | None, iteration: int | None) -> dict[str, Any]:
     return {"stage": stage, "purpose": purpose, "iteration": iteration}
 
@@ -246,7 +280,7 @@ def _patch_hash(patch: str) -> str:
 
 
 def _ids(values: Sequence[int] | np.ndarray[Any, Any]) -> bytes:
-    return np.asarray(values, dtype="<i8").tobytes()
+    return np.asarray(values, dtype="<i4").tobytes()
 
 
 def _floats(values: Sequence[float] | np.ndarray[Any, Any]) -> bytes:

@@ -70,7 +70,12 @@ class StoredEpisode:
     patch: str = ""
     verdict: Verdict | None = None
     rewards: Mapping[str, float] | None = None
-    wall_s: float = 0.0
+    messages: tuple[tuple[str, str], ...] = ()  # (role, content) of what the opening's tokens say
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds spent on its turns, sampling and acting, over all the processes that worked on it."""
+        return sum(stored.turn.sample_s + stored.turn.exec_s for stored in self.turns)
 
     def trajectory(self) -> Trajectory:
         """The episode as one flat sequence: opening, then each turn's sampled tokens and its observation's.

@@ -1,6 +1,6 @@
 """The journal's tables and how its file is opened.
 
-Token ids and log-probabilities are numpy bytes (little-endian int64 and float32); verdicts' outcomes, rewards, metrics
+Token ids and log-probabilities are numpy bytes (little-endian int32 and float32); messages, outcomes, rewards, metrics
 and states are JSON. WAL lets a report read while the run writes. With synchronous=NORMAL a transaction is in the
 kernel's hands when it returns, so kill -9 loses nothing; only a power cut can take the last transactions, and even then
 the file stays consistent. It saves an fsync for every turn.
@@ -15,8 +15,8 @@ TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE episodes (
     id TEXT PRIMARY KEY, stage TEXT NOT NULL, purpose TEXT NOT NULL, iteration INTEGER NOT NULL, task_id TEXT NOT NULL,
-    member INTEGER NOT NULL, opening BLOB NOT NULL, stop_reason TEXT, patch TEXT NOT NULL DEFAULT '', patch_hash TEXT,
-    rewards TEXT, wall_s REAL NOT NULL DEFAULT 0);
+    member INTEGER NOT NULL, opening BLOB NOT NULL, messages TEXT NOT NULL, stop_reason TEXT,
+    patch TEXT NOT NULL DEFAULT '', patch_hash TEXT, rewards TEXT);
 CREATE INDEX episodes_by_stage ON episodes (stage, purpose, iteration);
 CREATE TABLE turns (
     episode_id TEXT NOT NULL REFERENCES episodes (id), turn INTEGER NOT NULL, response TEXT NOT NULL, command TEXT,
