@@ -8,7 +8,6 @@ rewrites what came before. Whitespace at the edges of a response, which several 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _MARK = "WORDS-OF-THE-ASSISTANT"
+_DATE = "26 Jul 2024"  # Llama 3.1's own fallback for today's: what a run renders is the same on every day
 _OPENING_PROBE = (Message("system", "Rules of the probe."), Message("user", "Issue of the probe:\n\n    x = 1"))
 # What models and commands really say: edges of whitespace, reasoning tags, other scripts, template syntax.
 _TURN_PROBES = (
@@ -160,7 +160,7 @@ def _instability(tokenizer: "PreTrainedTokenizerBase", layout: _Layout) -> str |
 
     try:
         return _first_change(tokenizer, layout)
-    except (TemplateError, TypeError, KeyError) as error:
+    except (TemplateError, TypeError, KeyError, ValueError) as error:
         return f"it refuses the conversation: {error}"
 
 
@@ -208,12 +208,12 @@ def _between(tokenizer: "PreTrainedTokenizerBase", layout: _Layout, output: str)
     messages = [*_OPENING_PROBE, Message("assistant", _MARK), Message(layout.observation_role, output)]
     rendered = _render(tokenizer, layout, messages)
     if _MARK not in rendered:
-        raise CheckpointError("the chat template leaves out the assistant's words")
+        raise ValueError("the assistant's words are missing")
     return rendered.partition(_MARK)[2].lstrip()
 
 
 def _render(tokenizer: "PreTrainedTokenizerBase", layout: _Layout, messages: Sequence[Message]) -> str:
-    """The template's text, with its generation prompt; the same on every day (some templates write the date)."""
+    """The template's text, with its generation prompt."""
     if layout.fold_system and messages[0].role == "system":
         first = Message("user", f"{messages[0].content}\n\n{messages[1].content}")
         messages = [first, *messages[2:]]
@@ -222,6 +222,6 @@ def _render(tokenizer: "PreTrainedTokenizerBase", layout: _Layout, messages: Seq
             [message.as_dict() for message in messages],
             tokenize=False,
             add_generation_prompt=True,
-            strftime_now=datetime(2024, 7, 26).strftime,
+            date_string=_DATE,
         )
     )
