@@ -3,3 +3,13 @@
 from turnwise.rewards.shaping import length_penalty, reward_components
 from turnwise.rewards.suite import FreshSuiteRunner, run_suite, suite_mount, with_suite
 from turnwise.rewards.verify import verify
+
+__all__ = [
+    "FreshSuiteRunner",
+    "length_penalty",
+    "reward_components",
+    "run_suite",
+    "suite_mount",
+    "verify",
+    "with_suite",
+]

@@ -1,0 +1,14 @@
+"""Floor 3: plays episodes against a policy, many at once, and retries what the infrastructure broke."""
+
+from turnwise.rollout.collect import Collector, EpisodeRequest, groups
+from turnwise.rollout.environments import Environments
+from turnwise.rollout.episode import run_episode, turn_seed
+
+__all__ = [
+    "Collector",
+    "Environments",
+    "EpisodeRequest",
+    "groups",
+    "run_episode",
+    "turn_seed",
+]

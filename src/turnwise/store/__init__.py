@@ -3,3 +3,19 @@
 from turnwise.store.export import export_episodes, export_jsonl, export_parquet, export_predictions, export_traj
 from turnwise.store.journal import Journal
 from turnwise.store.rows import EpisodeKey, EpisodeSummary, Evaluation, InfraFailure, StoredEpisode, StoredTurn, Update
+
+__all__ = [
+    "EpisodeKey",
+    "EpisodeSummary",
+    "Evaluation",
+    "InfraFailure",
+    "Journal",
+    "StoredEpisode",
+    "StoredTurn",
+    "Update",
+    "export_episodes",
+    "export_jsonl",
+    "export_parquet",
+    "export_predictions",
+    "export_traj",
+]

@@ -46,11 +46,7 @@ OPTIONS = (
     "-o",
     "addopts=",
 )
-INTERNAL = (
-    *(str(Path(module.__file__).parent) for module in (pytest, _pytest, pluggy, unittest)),
-    __file__,
-    "<frozen ",
-)
+INTERNAL = (*(str(Path(str(module.__file__)).parent) for module in (pytest, _pytest, pluggy, unittest)), "<frozen ")
 MESSAGE_CHARS, REPR_CHARS, SOURCE_CHARS, FRAMES = 4000, 200, 2000, 20
 RANK = {"passed": 0, "skipped": 1, "failed": 2, "error": 3}
 

@@ -1,0 +1,71 @@
+"""Verdicts for trajectories: few at a time, never two for the same patch of the same task."""
+
+import asyncio
+from weakref import WeakValueDictionary
+
+from turnwise.errors import SandboxError
+from turnwise.rewards import verify
+from turnwise.rollout.environments import Environments
+from turnwise.sandbox import SandboxBackend
+from turnwise.store import Journal
+from turnwise.types import Task, Trajectory, Verdict, VerdictKind
+
+CAUSE = "verification_failure"
+
+
+class Verifier:
+    """Asks the journal first, then the hidden tests; at most `at_once` test runs, beside the episodes being played.
+
+    Episodes that end with the same patch at the same time wait for one verification and share its verdict.
+    """
+
+    def __init__(
+        self,
+        backend: SandboxBackend,
+        environments: Environments,
+        journal: Journal,
+        *,
+        timeout_s: float,
+        retries: int,
+        at_once: int,
+    ) -> None:
+        self._backend = backend
+        self._environments = environments
+        self._journal = journal
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._slots = asyncio.Semaphore(at_once)
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def verdict(self, task: Task, trajectory: Trajectory) -> Verdict | None:
+        """The verdict on the trajectory's patch; None where the infrastructure failed `retries` + 1 times."""
+        what = (task.instance_id, trajectory.patch)
+        lock = self._locks.get(what) or asyncio.Lock()
+        self._locks[what] = lock
+        async with lock:
+            known = self._journal.verdict(*what)
+            if known is not None:
+                return known
+            found = await self._verify(task, trajectory)
+            if found is not None:
+                self._journal.record_verdict(*what, found)
+            return found
+
+    async def _verify(self, task: Task, trajectory: Trajectory) -> Verdict | None:
+        for attempt in range(self._retries + 1):
+            verdict = await self._once(task, trajectory.patch)
+            if verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE:
+                return verdict
+            dropped = attempt == self._retries
+            self._journal.record_failure(CAUSE, trajectory.episode_id, verdict.log, dropped)
+        return None
+
+    async def _once(self, task: Task, patch: str) -> Verdict:
+        if not patch.strip():
+            return Verdict(VerdictKind.EMPTY_PATCH)
+        async with self._slots:
+            try:
+                spec = await self._environments.prepare(task)
+            except SandboxError as error:
+                return Verdict(VerdictKind.INFRASTRUCTURE_FAILURE, log=str(error))
+            return await verify(task, patch, backend=self._backend, spec=spec, timeout_s=self._timeout_s)
