@@ -1,0 +1,142 @@
+"""Starts the processes of a sandbox: unshare → scripts/launch.sh → bubblewrap → scripts/init.sh → scripts/shell.sh.
+
+Who the commands run as:
+- started by an ordinary user: that user, seen as root inside; no capabilities.
+- started by the host's root: a user of the sandbox (`agent`) that is nobody on the host, because the kernel exempts
+  the host's root from process limits. It may read, write and own all files of the sandbox as root would
+  (CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN within its user namespace), for the repository there belongs to root.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from turnwise.errors import InputError
+from turnwise.sandbox import processes
+from turnwise.sandbox.view import host_arguments, spec_arguments, write_etc
+from turnwise.types import Limits, SandboxSpec
+
+# The agent's number on a host whose root starts sandboxes: far from users', containers' and systemd's ranges.
+_AGENT_ON_HOST = 1_964_000_000
+_AGENT = "1000"
+_ROOT_CAPABILITIES = [
+    argument
+    for name in ("SETUID", "SETGID", "SETPCAP", "CHOWN", "DAC_OVERRIDE", "FOWNER")
+    for argument in ("--cap-add", f"CAP_{name}")
+]
+_KEPT_CAPABILITIES = "-all,+chown,+dac_override,+fowner"
+_NAMESPACES = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", "sandbox", "--die-with-parent")
+# Process 1 and the command shell count too.
+_OWN_PROCESSES = 3
+_LIMITS_PER_NAMESPACE_SINCE = (5, 14)
+_OVERLAY_ON_TMPFS_SINCE = (6, 6)
+
+
+def kernel_version() -> tuple[int, int]:
+    """The running kernel's major and minor version."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int("".join(filter(str.isdigit, minor)))
+
+
+def is_host_root() -> bool:
+    """True for the real root; False for an ordinary user and for the root of a user namespace."""
+    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+
+
+def _tool(name: str, package: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise InputError(f"sandboxes need `{name}`, which is not installed: apt-get install {package} (or the like)")
+    return path
+
+
+def _script(name: str) -> str:
+    return (resources.files("turnwise.sandbox") / "scripts" / name).read_text()
+
+
+def _shell_arguments(limits: Limits) -> list[str]:
+    counted = kernel_version() >= _LIMITS_PER_NAMESPACE_SINCE
+    count = str(limits.processes + _OWN_PROCESSES) if counted else "unlimited"
+    return [_script("shell.sh"), "bash", count, str(limits.memory_mb * 1024), str(limits.disk_mb * 1024)]
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A started sandbox, as its starter sees it: bubblewrap's process on the host, and where its errors go."""
+
+    process: subprocess.Popen[bytes]
+    errors_fd: int
+
+    def init_pid(self) -> int:
+        """The host's number of the sandbox's process 1, bubblewrap's only child; 0 before it is there."""
+        return next(iter(processes.children(self.process.pid)), 0)
+
+    def kill(self) -> None:
+        """End the sandbox by its process 1: when bubblewrap is gone after that, everything is."""
+        processes.send(self.init_pid() or self.process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Reap bubblewrap, which has ended, and let go of its errors."""
+        self.process.wait()
+        os.close(self.errors_fd)
+
+    def error(self) -> str:
+        """What the start complained about, in one line."""
+        os.lseek(self.errors_fd, 0, os.SEEK_SET)
+        lines = os.read(self.errors_fd, 4096).decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "no message"
+
+
+class Launcher:
+    """Knows everything about starting that does not change from one sandbox to the next. Raises InputError for tools
+    that are not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._unshare = _tool("unshare", "util-linux")
+        self._bwrap = _tool("bwrap", "bubblewrap")
+        self._setpriv = _tool("setpriv", "util-linux")
+        self._as_root = is_host_root()
+        self._tree = "overlay" if kernel_version() >= _OVERLAY_ON_TMPFS_SINCE else "copy"
+        (folder / "empty").mkdir()
+        write_etc(folder / "etc")
+        self._host_arguments = host_arguments(folder / "etc", folder / "empty")
+
+    def start(self, spec: SandboxSpec, control: Path, request_fd: int, restore_fd: int | None) -> Guest:
+        """Start a sandbox (blocks for the fork only) whose shells take requests from `request_fd`.
+
+        `restore_fd` is a snapshot's archive. The control directory gets `disk` (a mount point) and `lower`.
+        """
+        (control / "disk").mkdir()
+        (control / "lower").symlink_to(spec.root.resolve(strict=True))
+        errors_fd = os.memfd_create("sandbox-errors")
+        process = subprocess.Popen(
+            self._arguments(spec, control, restore_fd is not None),
+            stdin=subprocess.DEVNULL if restore_fd is None else restore_fd,
+            stdout=request_fd,  # a number like any other: the scripts read from it
+            stderr=errors_fd,
+            cwd="/",
+            start_new_session=True,  # a Ctrl-C at the terminal is for the host's program to handle
+        )
+        return Guest(process, errors_fd)
+
+    def map_users(self, guest: Guest) -> None:
+        """Answer `unshared`: give the namespace of a root-started sandbox its two users."""
+        for kind in ("uid", "gid"):
+            Path(f"/proc/{guest.process.pid}/{kind}_map").write_text(f"0 0 1\n{_AGENT} {_AGENT_ON_HOST} 1\n")
+
+    def _arguments(self, spec: SandboxSpec, control: Path, restore: bool) -> list[str]:
+        launch = ["sh", "-c", _script("launch.sh"), "launch", str(control), str(spec.limits.disk_mb)]
+        launch += [self._tree, "restore" if restore else "fresh", "root" if self._as_root else "user"]
+        guest = ["sh", "-c", _script("init.sh"), "init", *_shell_arguments(spec.limits)]
+        bwrap = [self._bwrap, *_NAMESPACES, "--as-pid-1", "--cap-drop", "ALL"]
+        view = [*self._host_arguments, *spec_arguments(spec, control)]
+        if not self._as_root:
+            return [self._unshare, "--user", "--map-root-user", "--mount", *launch, *bwrap, *view, *guest]
+        wait = ["sh", "-c", _script("unshared.sh"), str(control / "reply")]
+        become = [self._setpriv, "--reuid", _AGENT, "--regid", _AGENT, "--clear-groups"]
+        become += [f"--{kind}={_KEPT_CAPABILITIES}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+        return [self._unshare, "--user", "--mount", *wait, *launch, *bwrap, *_ROOT_CAPABILITIES, *view, *become, *guest]

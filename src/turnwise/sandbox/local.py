@@ -1,0 +1,147 @@
+"""The default backend: Linux namespaces through bubblewrap, on a copy-on-write overlay. No daemon, no root needed.
+
+A sandbox is one tmpfs of `limits.disk_mb` in a mount namespace of its own (the overlay's upper layer, /tmp and
+/dev/shm lie on it), and three processes: bubblewrap, process 1 and the command shell. It dies with its parent.
+"""
+
+import asyncio
+import itertools
+import shlex
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Self
+
+from turnwise.errors import SandboxError
+from turnwise.sandbox.launch import Launcher
+from turnwise.sandbox.protocol import SnapshotRef
+from turnwise.sandbox.shell import Ran, Shell
+from turnwise.sandbox.state import StateFolder, default_parent
+from turnwise.sandbox.view import CONTROL
+from turnwise.types import ExecResult, SandboxSpec
+
+_TIMED_OUT = 124
+_FILE_S = 60.0
+_NOT_THERE = 66
+
+
+def exit_code(ran: Ran) -> int:
+    """A shell's status as `ExecResult` tells it: 124 past the time-out, -N for what signal N ended."""
+    if ran.timed_out:
+        return _TIMED_OUT
+    return 128 - ran.status if 128 < ran.status <= 128 + 64 else ran.status
+
+
+class LocalSandbox:
+    """One sandbox of `LocalBackend`; see `protocol.Sandbox` for its promises."""
+
+    def __init__(self, backend: "LocalBackend", spec: SandboxSpec) -> None:
+        self._backend = backend
+        self._spec = spec
+        self._lock = asyncio.Lock()
+        self._shell: Shell | None = None
+
+    async def __aenter__(self) -> Self:
+        self._shell = await self._backend.start(self._spec)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shell is not None:
+            await self._backend.stop(self._shell)
+
+    async def exec(self, command: str, timeout_s: float) -> ExecResult:
+        """See `protocol.Sandbox.exec`."""
+        ran = await self._run(command, timeout_s, self._spec.limits.output_bytes)
+        text = ran.output.decode("utf-8", "replace")
+        return ExecResult(text, exit_code(ran), ran.duration_s, ran.timed_out, ran.truncated)
+
+    async def read(self, path: str) -> bytes:
+        """See `protocol.Sandbox.read`."""
+        inside = self._inside(path)
+        ran = await self._run(f"( [ -f {inside} ] || exit {_NOT_THERE}; exec /bin/cat -- {inside} )", _FILE_S, None)
+        if ran.status == _NOT_THERE:
+            raise FileNotFoundError(path)
+        if ran.status != 0:
+            raise SandboxError(f"cannot read {path} in the sandbox: {ran.output[-300:].decode(errors='replace')}")
+        return ran.output
+
+    async def write(self, path: str, content: bytes) -> None:
+        """See `protocol.Sandbox.write`."""
+        inside = self._inside(path)
+        parent = shlex.quote(str(PurePosixPath(self._spec.workdir, path).parent))
+        copy = f"( ( [ -d {parent} ] || /bin/mkdir -p -- {parent} ) && exec /bin/cat {CONTROL}/content >|{inside} )"
+        ran = await self._run(copy, _FILE_S, 1000, content)
+        if ran.status != 0:
+            raise SandboxError(f"cannot write {path} in the sandbox: {ran.output.decode(errors='replace').strip()}")
+
+    async def snapshot(self) -> SnapshotRef:
+        """See `protocol.Sandbox.snapshot`."""
+        raise NotImplementedError
+
+    def fork(self, ref: SnapshotRef) -> "LocalSandbox":
+        """See `protocol.Sandbox.fork`."""
+        raise NotImplementedError
+
+    def _inside(self, path: str) -> str:
+        return shlex.quote(str(PurePosixPath(self._spec.workdir, path)))
+
+    async def _run(self, command: str, timeout_s: float, limit: int | None, content: bytes | None = None) -> Ran:
+        if self._shell is None:
+            raise SandboxError("the sandbox was not entered")
+        async with self._lock:
+            return await self._shell.run(command.encode("utf-8", "surrogateescape"), timeout_s, limit, content)
+
+
+class LocalBackend:
+    """Sandboxes on this machine; needs bubblewrap and unprivileged user namespaces, or root.
+
+    >>> backend = LocalBackend()
+    >>> backend.name, backend.isolates
+    ('local', True)
+    """
+
+    name = "local"
+    isolates = True
+
+    def __init__(self, parent: Path | None = None) -> None:
+        """`parent`: where the state folder is made at the first sandbox; shared memory, if it can be."""
+        self._parent = parent or default_parent()
+        self._folder: StateFolder | None = None
+        self._launcher: Launcher | None = None
+        self._numbers = itertools.count()
+        self._live: set[Shell] = set()
+
+    def create(self, spec: SandboxSpec) -> LocalSandbox:
+        """See `protocol.SandboxBackend.create`."""
+        return LocalSandbox(self, spec)
+
+    async def start(self, spec: SandboxSpec) -> Shell:
+        """Start what one sandbox runs in. Raises InputError when this machine cannot, SandboxError when it failed."""
+        if self._folder is None or self._launcher is None:
+            self._launcher, self._folder = self._prepare()
+        shell = Shell(self._launcher, spec, self._folder.path / f"sandbox-{next(self._numbers)}")
+        await shell.start()
+        self._live.add(shell)
+        return shell
+
+    async def stop(self, shell: Shell) -> None:
+        """End one sandbox, if it still lives."""
+        if shell in self._live:
+            self._live.discard(shell)
+            await shell.stop()
+
+    def _prepare(self) -> tuple[Launcher, StateFolder]:
+        folder = StateFolder(self._parent)
+        try:
+            return Launcher(folder.path), folder
+        except BaseException:
+            folder.remove()
+            raise
+
+    async def close(self) -> None:
+        """See `protocol.SandboxBackend.close`."""
+        await asyncio.gather(*(self.stop(shell) for shell in list(self._live)))
+        if self._folder is not None:
+            self._folder.remove()
+            self._folder = self._launcher = None

@@ -1,0 +1,91 @@
+"""What a sandbox is to the rest of the house: two protocols, on one screen.
+
+    async with backend.create(spec) as sandbox:
+        result = await sandbox.exec("python -m pytest -q", timeout_s=60)
+        ref = await sandbox.snapshot()
+        async with sandbox.fork(ref) as twin:
+            ...
+
+A failing command is an `ExecResult`; a dead sandbox is a `SandboxError`. The two are never mixed up.
+"""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from turnwise.types import ExecResult, SandboxSpec
+
+
+@dataclass(frozen=True)
+class SnapshotRef:
+    """A sandbox's files, working directory and environment at one moment; holds good until its backend is closed.
+
+    >>> SnapshotRef("local-3").key
+    'local-3'
+    """
+
+    key: str
+
+
+class Sandbox(Protocol):
+    """One isolated machine in small, entered with `async with`: entering starts it, leaving removes all of it."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def exec(self, command: str, timeout_s: float) -> ExecResult:
+        """Run `command` in the sandbox's one shell: directory, variables and background processes outlive the call.
+
+        Past `timeout_s` the command's processes are killed (earlier background processes are not), the result has
+        `timed_out`, exit code 124 and the output so far. Calls queue. A cancelled call ends the sandbox.
+
+        Raises SandboxError when the sandbox is not running or dies under the command.
+        """
+        ...
+
+    async def read(self, path: str) -> bytes:
+        """A file's content; `path` is absolute inside, or relative to the workdir. Links resolve inside the sandbox.
+
+        Raises FileNotFoundError where there is no regular file, SandboxError when the sandbox is dead.
+        """
+        ...
+
+    async def write(self, path: str, content: bytes) -> None:
+        """Create or overwrite a file and the directories it needs; `path` as for `read`.
+
+        Raises SandboxError when the sandbox is dead or the file cannot be written (full disk, read-only place).
+        """
+        ...
+
+    async def snapshot(self) -> SnapshotRef:
+        """Keep the files that changed, the working directory and the environment; processes are not part of it."""
+        ...
+
+    def fork(self, ref: SnapshotRef) -> "Sandbox":
+        """A new sandbox, not yet entered, that starts where `ref` was taken. Raises SandboxError for an unknown ref."""
+        ...
+
+
+class SandboxBackend(Protocol):
+    """Where sandboxes come from.
+
+    `isolates` is False for a backend that only pretends (the fake): promises about processes, limits and views of the
+    host hold only where it is True.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def isolates(self) -> bool: ...
+
+    def create(self, spec: SandboxSpec) -> Sandbox:
+        """A sandbox made of `spec`, not yet entered."""
+        ...
+
+    async def close(self) -> None:
+        """End the sandboxes that still live and remove everything the backend left."""
+        ...

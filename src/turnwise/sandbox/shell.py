@@ -1,0 +1,168 @@
+"""The command shell of a live sandbox, driven from the host: start, run commands one at a time, stop."""
+
+import asyncio
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from turnwise.errors import SandboxError
+from turnwise.sandbox import processes
+from turnwise.sandbox.channel import Channel, Reply
+from turnwise.sandbox.launch import Guest, Launcher
+from turnwise.types import SandboxSpec
+
+_START_S = 60.0
+_SETTLE_S = 0.25
+_DEATH_S = 10.0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of one command: `status` as the shell tells it (128 + N for signal N)."""
+
+    status: int
+    output: bytes
+    duration_s: float
+    timed_out: bool
+    truncated: bool
+
+
+class Shell:
+    """One sandbox's shell. A command that ends it (`exit`, `exec`, `set -e`) does not end the sandbox: the next command
+    finds a new one, in the same directory and environment."""
+
+    def __init__(self, launcher: Launcher, spec: SandboxSpec, control: Path) -> None:
+        self._launcher = launcher
+        self._spec = spec
+        self._control = control
+        self._failure: str | None = "is not running"
+        self._ended = asyncio.Event()
+        self._reply: asyncio.Future[Reply] | None = None
+        self._state = Reply("done", 0, spec.workdir, "")
+        self._shell_pid = 0
+
+    async def start(self, restore_fd: int | None = None, state: Reply | None = None) -> None:
+        """Start the sandbox. Raises SandboxError, with bubblewrap's complaint, when it does not come up."""
+        self._control.mkdir()
+        self._channel = Channel(self._control, self._on_reply)
+        self._guest = self._launcher.start(self._spec, self._control, self._channel.request_read, restore_fd)
+        self._channel.started()
+        self._pidfd = os.pidfd_open(self._guest.process.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
+        self._failure = None
+        try:
+            ready = await self._wait(_START_S)
+            if ready is None:
+                raise SandboxError(f"the sandbox did not start within {_START_S:.0f} s")
+            self._init_pid = self._guest.init_pid()
+            self._adopt(ready)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def run(self, command: bytes, timeout_s: float, limit: int | None, content: bytes | None = None) -> Ran:
+        """Run one command, keeping up to `limit` bytes of its output. A cancelled call ends the sandbox."""
+        if self._failure is not None:
+            raise SandboxError(f"the sandbox {self._failure}")
+        try:
+            if self._shell_pid == 0:
+                await self._new_shell()
+            if content is not None:
+                self._channel.place("content", content)
+            return await self._run(command, timeout_s, limit)
+        except asyncio.CancelledError:
+            self._fail("was ended by a cancelled call")
+            raise
+
+    async def _run(self, command: bytes, timeout_s: float, limit: int | None) -> Ran:
+        elders = list(processes.descendants(self._init_pid))
+        self._channel.place("command", command.replace(b"\0", b""))
+        output = self._channel.open_output(limit)
+        started = time.perf_counter()
+        self._channel.knock()
+        reply = await self._wait(timeout_s)
+        timed_out = reply is None
+        if reply is None:
+            reply = await self._interrupt(elders)
+        kept = output.finish()
+        return Ran(reply.status, kept, time.perf_counter() - started, timed_out, output.truncated)
+
+    async def _interrupt(self, elders: list[processes.Process]) -> Reply:
+        """Kill what the running command started; the shell too when it does not come back by itself."""
+        processes.kill(self._init_pid, elders, {self._shell_pid})
+        reply = await self._wait(_SETTLE_S)
+        if reply is None:
+            processes.send(self._shell_pid, signal.SIGKILL)
+            reply = await self._wait(_DEATH_S)
+        if reply is None:
+            self._fail("did not let go of a command past its time-out")
+            raise SandboxError(f"the sandbox {self._failure}")
+        return reply
+
+    async def _new_shell(self) -> None:
+        """Have process 1 start another shell, and bring it to the directory and environment of the last."""
+        self._channel.knock()
+        ready = await self._wait(_DEATH_S)
+        if ready is None:
+            self._fail("could not start another shell")
+            raise SandboxError(f"the sandbox {self._failure}")
+        self._adopt(ready)
+        state = self._state
+        restore = f"cd -- {shlex.quote(state.directory)}\n{state.exports}"
+        await self._run(restore.encode("utf-8", "surrogateescape"), _DEATH_S, 0)
+
+    def _adopt(self, ready: Reply) -> None:
+        for pid in processes.children(self._init_pid):
+            if processes.inner_pid(pid) == ready.status:
+                self._shell_pid = pid
+
+    async def _wait(self, timeout_s: float) -> Reply | None:
+        """The next reply that ends a wait, or None after `timeout_s`. Raises SandboxError when the sandbox dies."""
+        if self._reply is None:
+            self._reply = asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait({self._reply}, timeout=timeout_s)
+        if not done:
+            return None
+        reply, self._reply = self._reply.result(), None
+        return reply
+
+    def _on_reply(self, reply: Reply) -> None:
+        if reply.kind == "unshared":
+            self._launcher.map_users(self._guest)
+            self._channel.knock()
+            return
+        if reply.kind in ("done", "left"):
+            self._state = reply
+        if reply.kind == "died":
+            self._shell_pid = 0
+        if reply.kind != "left" and self._reply is not None and not self._reply.done():
+            self._reply.set_result(reply)
+
+    def _on_end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._ended.set()
+        self._fail(f"died ({self._guest.error()})")
+
+    def _fail(self, failure: str) -> None:
+        self._failure = self._failure or failure
+        if not self._ended.is_set():
+            self._guest.kill()
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(SandboxError(f"the sandbox {self._failure}"))
+
+    async def stop(self) -> None:
+        """End every process of the sandbox and remove its control directory; returns when both are gone."""
+        self._fail("is not running any more")
+        try:
+            async with asyncio.timeout(_DEATH_S):
+                await self._ended.wait()
+        finally:
+            self._channel.close()
+            self._guest.close()
+            shutil.rmtree(self._control, ignore_errors=True)

@@ -1,0 +1,111 @@
+"""What a sandbox sees of the host: bubblewrap's arguments, and the small `/etc` that stands in for the host's.
+
+Read-only: `/usr` (with `/bin`, `/lib`, …), a minimal `/etc`, the prefix of the Python that runs Turnwise, the spec's
+mounts. Writable, on the sandbox's own disk: the workdir, `/tmp` (with HOME), `/dev/shm`. Nothing else of the host
+is there. Every site-packages directory of the host is masked: a package's clean source is the answer to the tasks.
+"""
+
+import glob
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from turnwise.types import SandboxSpec
+
+CONTROL = "/run/turnwise"
+HOME = "/tmp/home"
+_DEFAULT_ENV = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": HOME,
+    "USER": "agent",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+    "GIT_TERMINAL_PROMPT": "0",
+}
+_ETC_FROM_HOST = (
+    "alternatives",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "os-release",
+    "protocols",
+    "services",
+    "timezone",
+)
+_ETC_OWN = {
+    "passwd": f"root:x:0:0:root:{HOME}:/bin/bash\nagent:x:1000:1000:agent:{HOME}:/bin/bash\n"
+    "nobody:x:65534:65534:nobody:/:/bin/false\n",
+    "group": "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    "resolv.conf": "",
+    # The repository may belong to another user than the one that git runs as.
+    "gitconfig": "[safe]\n\tdirectory = *\n[user]\n\tname = agent\n\temail = agent@sandbox\n"
+    "[init]\n\tdefaultBranch = main\n[advice]\n\tdetachedHead = false\n[core]\n\tpager = cat\n",
+}
+_PACKAGES = ("lib/python*/site-packages", "lib/python*/dist-packages", "lib64/python*/site-packages", "pkgs", "envs")
+
+
+def write_etc(directory: Path) -> None:
+    """Fill `directory` with the `/etc` that sandboxes see."""
+    directory.mkdir()
+    for name in _ETC_FROM_HOST:
+        source = Path("/etc", name)
+        if source.is_dir():
+            shutil.copytree(source, directory / name, symlinks=True)
+        elif source.exists():
+            shutil.copyfile(source, directory / name)
+    for name, text in _ETC_OWN.items():
+        (directory / name).write_text(text)
+
+
+def python_prefixes() -> list[str]:
+    """Where the running Python's base installation lies, as named and as resolved, outside `/usr`."""
+    prefixes = {sys.base_prefix, str(Path(sys.base_prefix).resolve())}
+    return sorted(prefix for prefix in prefixes if not prefix.startswith("/usr/") and prefix != "/usr")
+
+
+def _masked(prefixes: list[str]) -> Iterator[str]:
+    for prefix in ("/usr", "/usr/local", *prefixes):
+        for pattern in _PACKAGES:
+            found = (Path(match) for match in glob.glob(f"{glob.escape(prefix)}/{pattern}"))  # noqa: PTH207
+            yield from (str(path) for path in found if path.is_dir() and not path.is_symlink() and any(path.iterdir()))
+
+
+def host_arguments(etc: Path, empty: Path) -> list[str]:
+    """bubblewrap's arguments for what every sandbox of a backend sees alike; `empty` masks directories."""
+    arguments = ["--ro-bind", "/usr", "/usr", "--ro-bind", str(etc), "/etc"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            arguments += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            arguments += ["--ro-bind", str(path), str(path)]
+    prefixes = python_prefixes()
+    for prefix in prefixes:
+        arguments += ["--ro-bind", prefix, prefix]
+    for path_masked in _masked(prefixes):
+        arguments += ["--ro-bind", str(empty), path_masked]
+    return arguments
+
+
+def spec_arguments(spec: SandboxSpec, control: Path) -> list[str]:
+    """bubblewrap's arguments for one sandbox; relative sources are relative to its disk."""
+    arguments = ["--proc", "/proc", "--dev", "/dev", "--bind", "shm", "/dev/shm"]
+    arguments += ["--remount-ro", "/dev", "--bind", "tmp", "/tmp", "--dir", HOME]
+    arguments += ["--ro-bind", str(control), CONTROL, "--bind", "merged", spec.workdir, "--chdir", spec.workdir]
+    for mount in spec.mounts:
+        arguments += ["--ro-bind", str(mount.host), mount.inside]
+    if spec.network:
+        arguments += ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]
+    else:
+        arguments += ["--unshare-net"]
+    arguments += ["--remount-ro", "/", "--clearenv"]
+    for name, value in {**_DEFAULT_ENV, **spec.env}.items():
+        arguments += ["--setenv", name, value]
+    return arguments
