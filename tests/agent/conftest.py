@@ -31,7 +31,9 @@ def make_tokenizer() -> Callable[[str], PreTrainedTokenizerFast]:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(["def take_nth(n, seq):\n    return next(seq)\n```command\nls\n```\n"] * 9, trainer)
+        tokenizer.train_from_iterator(
+            ["def take_nth(n, seq):\n    return next(seq)\n```command\nls\n```\n"] * 9, trainer
+        )
         fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=control[0], eos_token=control[1])
         fast.chat_template = (Path(__file__).parent / "templates" / f"{name}.jinja").read_text()
         return fast

@@ -29,7 +29,10 @@ def text_of(tokenizer, token_ids):
 def test_a_whole_episode_decodes_to_the_templates_own_rendering(make_tokenizer, name):
     tokenizer = make_tokenizer(name)
     renderer = ChatRenderer(tokenizer)
-    turns = [("Look.\n```command\nls\n```", "setup.py\n日本語"), ("<think>\nhm\n</think>\n\nOn.", "(cwd: /, open: none)")]
+    turns = [
+        ("Look.\n```command\nls\n```", "setup.py\n日本語"),
+        ("<think>\nhm\n</think>\n\nOn.", "(cwd: /, open: none)"),
+    ]
     token_ids = renderer.opening(OPENING)
     messages = [message.as_dict() for message in OPENING]
     role = "tool" if name == "qwen3" else "user"
