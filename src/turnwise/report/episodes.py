@@ -1,0 +1,146 @@
+"""An episode as the page shows it: its token ribbon, why it was paid, and its turns."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from turnwise.report.record import Episode
+from turnwise.types import Trajectory, Turn, Verdict, VerdictKind
+
+_VERDICTS = {
+    VerdictKind.RESOLVED: "the hidden tests accepted the patch",
+    VerdictKind.UNRESOLVED: "a hidden test still fails",
+    VerdictKind.EMPTY_PATCH: "the working tree was not changed, so there was nothing to test",
+    VerdictKind.PATCH_DOES_NOT_APPLY: "the patch does not apply to a clean checkout",
+    VerdictKind.TESTS_TIMED_OUT: "the hidden tests did not end in time",
+    VerdictKind.INFRASTRUCTURE_FAILURE: "the machine failed during verification, which says nothing about the patch",
+}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of tokens of one kind in the flat sequence: `sampled` by the policy, which training acts on, or read.
+
+    >>> Segment(sampled=True, tokens=34, percent=12.5, label="turn 1: 34 sampled tokens").tokens
+    34
+    """
+
+    sampled: bool
+    tokens: int
+    percent: float
+    label: str
+
+
+@dataclass(frozen=True)
+class TurnView:
+    """A turn with what its sampled tokens looked like to the policy: `mean_logprob` in nats, None without tokens."""
+
+    turn: Turn
+    tokens: int
+    mean_logprob: float | None
+
+
+@dataclass(frozen=True)
+class DiffLine:
+    """One line of a unified diff and its kind: "added", "removed", "place" (headers) or "same"."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Payment:
+    """Why the episode got its reward: in a sentence, and against its group (None where it had no siblings)."""
+
+    reason: str
+    group_mean: float | None
+    above_mean: float | None
+
+
+@dataclass(frozen=True)
+class EpisodeView:
+    """Everything the template needs of one episode."""
+
+    episode: Episode
+    ribbon: tuple[Segment, ...]
+    turns: tuple[TurnView, ...]
+    payment: Payment
+    diff: tuple[DiffLine, ...]
+    sampled_tokens: int
+    other_outcomes: Mapping[str, int]
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """The episode's trajectory."""
+        return self.episode.trajectory
+
+
+def view_episode(episode: Episode) -> EpisodeView:
+    """Shape one episode for the page; everything shown follows from the journal's record of it."""
+    trajectory = episode.trajectory
+    return EpisodeView(
+        episode=episode,
+        ribbon=tuple(_ribbon(trajectory)),
+        turns=tuple(_view_turn(trajectory, turn) for turn in trajectory.turns),
+        payment=_payment(episode),
+        diff=tuple(_diff_lines(trajectory.patch)),
+        sampled_tokens=int(trajectory.action_mask_T.sum()),
+        other_outcomes=Counter(trajectory.verdict.pass_to_pass.values()) if trajectory.verdict else {},
+    )
+
+
+def _ribbon(trajectory: Trajectory) -> Iterator[Segment]:
+    total = len(trajectory.token_ids_T)
+    position = 0
+    for turn in trajectory.turns:
+        name = "opening" if turn.index == 0 else f"observation of turn {turn.index}"
+        yield _segment(False, turn.start - position, total, name)
+        yield _segment(True, turn.stop - turn.start, total, f"turn {turn.index + 1}")
+        position = turn.stop
+    if position < total:
+        yield _segment(False, total - position, total, "last observation")
+
+
+def _segment(sampled: bool, tokens: int, total: int, name: str) -> Segment:
+    kind = "sampled tokens" if sampled else "tokens read"
+    return Segment(sampled, tokens, 100 * tokens / total, f"{name}: {tokens} {kind}")
+
+
+def _view_turn(trajectory: Trajectory, turn: Turn) -> TurnView:
+    logprobs = trajectory.behavior_logprobs_T[turn.start : turn.stop]
+    return TurnView(turn, len(logprobs), float(logprobs.mean()) if len(logprobs) else None)
+
+
+def _payment(episode: Episode) -> Payment:
+    trajectory = episode.trajectory
+    reason = _reason(trajectory.verdict)
+    shaping = {name: value for name, value in trajectory.rewards.items() if value < 0}
+    if shaping:
+        reason += "; " + ", ".join(f"{name.replace('_', ' ')} took {-value:.2f}" for name, value in shaping.items())
+    if len(episode.sibling_rewards) < 2:
+        return Payment(reason, None, None)
+    mean = fmean(episode.sibling_rewards.values())
+    return Payment(reason, mean, trajectory.reward - mean)
+
+
+def _reason(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "never verified: the infrastructure ended the episode"
+    wanted, kept = verdict.fail_to_pass.values(), verdict.pass_to_pass.values()
+    counts = (
+        f"{_passed(wanted)} of {len(wanted)} failing tests now pass, {_passed(kept)} of {len(kept)} others still do"
+    )
+    return _VERDICTS[verdict.kind] + (f" ({counts})" if wanted or kept else "")
+
+
+def _passed(outcomes: Iterable[str]) -> int:
+    return sum(outcome == "passed" for outcome in outcomes)
+
+
+def _diff_lines(patch: str) -> Iterator[DiffLine]:
+    for line in patch.splitlines():
+        if line.startswith(("diff ", "index ", "--- ", "+++ ", "@@")):
+            yield DiffLine("place", line)
+        else:
+            yield DiffLine({"+": "added", "-": "removed"}.get(line[:1], "same"), line)

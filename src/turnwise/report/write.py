@@ -1,0 +1,47 @@
+"""Writes what a run has to show: `summary.json` for programs, `report.html` for people."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from turnwise.errors import InputError, StoreError
+from turnwise.report.read import read_run
+from turnwise.report.record import RunRecord
+
+
+def write_report(run_dir: Path) -> None:
+    """Write `summary.json` and `report.html` into the run's folder, from its journal alone; also while the run goes on.
+
+    Each file appears whole or not at all. Raises InputError where there is no journal, or the packages that draw are
+    missing (the summary is written all the same); StoreError where a file cannot be written.
+    """
+    run = read_run(run_dir)
+    _replace(run_dir / "summary.json", json.dumps(summary(run), indent=2) + "\n")
+    try:
+        from turnwise.report.page import render_page
+    except ModuleNotFoundError as error:
+        raise InputError(f"report.html needs {error.name}: pip install 'turnwise[report]'") from error
+    _replace(run_dir / "report.html", render_page(run))
+
+
+def summary(run: RunRecord) -> Mapping[str, Any]:
+    """The run in figures: an entry per stage, its wall time, ended episodes, infrastructure failures by cause."""
+    return {
+        "stages": [asdict(stage) for stage in run.stages],
+        "wall_s": run.wall_s,
+        "episodes": run.episodes,
+        "infra_failures": dict(run.infra_failures),
+    }
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
