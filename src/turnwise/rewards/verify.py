@@ -49,7 +49,10 @@ async def _run_hidden_tests(
 
 
 def _script(task: Task, patch: str, results: str) -> str:
-    """Compiled files never come with a patch: Python trusts some without looking at the source beside them."""
+    """One subshell, because the sandbox's own shell must outlive a refused patch.
+
+    Compiled files never come with a patch: Python trusts some without looking at the source beside them.
+    """
     restored = sorted({*task.test_files, *(path for path in touched_files(patch) if _steers_pytest(path))})
     steps = [f"{GIT} apply --whitespace=nowarn --exclude='*.pyc' {PATCH_PATH} || exit {PATCH_REFUSED}"]
     steps += [_restore(path, task.base_commit) for path in restored]
@@ -57,7 +60,7 @@ def _script(task: Task, patch: str, results: str) -> str:
         steps.append(f"{GIT} apply --whitespace=nowarn {TEST_PATCH_PATH} || exit 1")
     steps.append(f"rm -f {PATCH_PATH} {TEST_PATCH_PATH}")
     steps.append(suite_command(results, task.test_files, explain=False))
-    return "\n".join(steps)
+    return "(\n" + "\n".join(steps) + "\n)"
 
 
 def _restore(path: str, base_commit: str) -> str:

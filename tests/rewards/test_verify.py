@@ -1,0 +1,149 @@
+"""Verdicts on real patches, by real pytest in real sandboxes."""
+
+from dataclasses import replace
+
+import pytest
+
+from turnwise.rewards import verify
+from turnwise.types import Mount, Task, Verdict, VerdictKind
+
+FIXED = "def add(a, b):\n    return a + b\n\n\ndef double(a):\n    return a * 2\n"
+STILL_WRONG = FIXED.replace("a + b", "a - b")
+
+
+@pytest.fixture
+def judge(small_world, backend):
+    async def judge(patch: str, task: Task = small_world.task, timeout_s: float = 60) -> Verdict:
+        return await verify(task, patch, backend=backend, spec=small_world.spec, timeout_s=timeout_s)
+
+    return judge
+
+
+async def test_the_gold_patch_resolves_the_task(small_world, judge):
+    verdict = await judge(small_world.task.patch)
+
+    assert verdict.kind is VerdictKind.RESOLVED, verdict.log
+    assert verdict.resolved
+    assert verdict.fail_to_pass == {"tests/test_calc.py::test_add": "passed"}
+    assert verdict.pass_to_pass == {"tests/test_calc.py::test_double": "passed"}
+    assert "2 passed" in verdict.log
+
+
+async def test_a_patch_that_fixes_nothing_does_not(small_world, judge):
+    verdict = await judge(small_world.diff({"notes.txt": "I tried.\n"}))
+
+    assert verdict.kind is VerdictKind.UNRESOLVED
+    assert verdict.fail_to_pass == {"tests/test_calc.py::test_add": "failed"}
+    assert verdict.pass_to_pass == {"tests/test_calc.py::test_double": "passed"}
+
+
+async def test_a_fix_that_breaks_another_test_does_not_resolve(small_world, judge):
+    verdict = await judge(small_world.diff({"calc.py": FIXED.replace("a * 2", "a")}))
+
+    assert verdict.kind is VerdictKind.UNRESOLVED
+    assert verdict.fail_to_pass == {"tests/test_calc.py::test_add": "passed"}
+    assert verdict.pass_to_pass == {"tests/test_calc.py::test_double": "failed"}
+
+
+@pytest.mark.parametrize("patch", ["", "  \n"])
+async def test_an_empty_patch_needs_no_sandbox(small_world, patch):
+    verdict = await verify(small_world.task, patch, backend=None, spec=small_world.spec, timeout_s=1)
+
+    assert verdict.kind is VerdictKind.EMPTY_PATCH
+
+
+@pytest.mark.parametrize("patch", ["not a diff", "--- a/calc.py\n+++ b/calc.py\n@@ -1,1 +1,1 @@\n-nothing\n+like it\n"])
+async def test_a_patch_that_does_not_apply_is_told_apart(judge, patch):
+    verdict = await judge(patch)
+
+    assert verdict.kind is VerdictKind.PATCH_DOES_NOT_APPLY
+    assert "error" in verdict.log
+
+
+async def test_code_that_hangs_times_out(small_world, judge):
+    looping = FIXED.replace("return a + b", "while True:\n        pass")
+
+    verdict = await judge(small_world.diff({"calc.py": looping}), timeout_s=2)
+
+    assert verdict.kind is VerdictKind.TESTS_TIMED_OUT
+    assert verdict.fail_to_pass == {"tests/test_calc.py::test_add": "missing"}
+
+
+async def test_a_syntax_error_makes_the_tests_errors(small_world, judge):
+    verdict = await judge(small_world.diff({"calc.py": "def add(:\n"}))
+
+    assert verdict.kind is VerdictKind.UNRESOLVED
+    assert set(verdict.fail_to_pass.values()) == {"error"}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pytest.param({"tests/test_calc.py": "def test_add(): pass\ndef test_double(): pass\n"}, id="test file"),
+        pytest.param(
+            {
+                "conftest.py": "import pytest\n@pytest.hookimpl(hookwrapper=True)\n"
+                "def pytest_runtest_makereport(item, call):\n"
+                "    report = (yield).get_result()\n    report.outcome = 'passed'\n"
+            },
+            id="root conftest",
+        ),
+        pytest.param({"tests/conftest.py": "import calc\ncalc.add = lambda a, b: 5\n"}, id="conftest beside the tests"),
+        pytest.param({"pytest.ini": "[pytest]\naddopts = --deselect tests/test_calc.py::test_add\n"}, id="pytest.ini"),
+        pytest.param({"pytest.py": "import sys\nsys.exit(0)\n"}, id="module named pytest"),
+        pytest.param({"json.py": "raise SystemExit(0)\n", "_pytest/__init__.py": ""}, id="modules in the way"),
+        pytest.param({"sitecustomize.py": "import os\nos._exit(0)\n"}, id="sitecustomize"),
+        pytest.param({"calc.py": "import os\nos._exit(0)\n"}, id="exit at import"),
+        pytest.param(
+            {
+                "forge.py": "import pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_runtest_call(item):\n"
+                "    item.obj = lambda: None\n    item.runtest = lambda: None\n",
+                "forge.egg-info/entry_points.txt": "[pytest11]\nforge = forge\n",
+                "forge.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: forge\nVersion: 1.0\n",
+            },
+            id="plugin by entry point",
+        ),
+    ],
+)
+async def test_what_steers_the_tests_cannot_be_forged(small_world, judge, forged):
+    verdict = await judge(small_world.diff(forged))
+
+    assert verdict.kind is VerdictKind.UNRESOLVED, verdict.log
+    assert verdict.fail_to_pass["tests/test_calc.py::test_add"] in ("failed", "missing", "error")
+
+
+async def test_a_right_fix_counts_although_the_agent_spoiled_test_files(small_world, judge):
+    spoiled = {"calc.py": FIXED, "tests/test_calc.py": "assert False\n", "tests/conftest.py": "raise ValueError\n"}
+
+    verdict = await judge(small_world.diff(spoiled))
+
+    assert verdict.kind is VerdictKind.RESOLVED, verdict.log
+
+
+async def test_a_skipped_pass_to_pass_is_tolerated_and_a_skipped_fail_to_pass_is_not(small_world, judge):
+    skipping = "import calc, pytest\n\n\ndef test_add():\n    {}\n\n\ndef test_double():\n    {}\n"
+    kept = small_world.diff({"tests/test_calc.py": skipping.format("assert calc.add(2, 3) == 5", "pytest.skip('no')")})
+    target = small_world.diff({"tests/test_calc.py": skipping.format("pytest.skip('no')", "assert True")})
+
+    tolerated = await judge(small_world.task.patch, replace(small_world.task, test_patch=kept))
+    refused = await judge(small_world.task.patch, replace(small_world.task, test_patch=target))
+
+    assert tolerated.kind is VerdictKind.RESOLVED
+    assert tolerated.pass_to_pass == {"tests/test_calc.py::test_double": "skipped"}
+    assert refused.kind is VerdictKind.UNRESOLVED
+    assert refused.fail_to_pass == {"tests/test_calc.py::test_add": "skipped"}
+
+
+async def test_hidden_tests_that_do_not_apply_say_nothing_about_the_patch(small_world, judge):
+    broken = replace(small_world.task, test_patch="--- a/nowhere.py\n+++ b/nowhere.py\n@@ -1 +1 @@\n-x\n+y\n")
+
+    assert (await judge(small_world.task.patch, broken)).kind is VerdictKind.INFRASTRUCTURE_FAILURE
+
+
+async def test_a_sandbox_that_cannot_start_says_nothing_about_the_patch(small_world, backend, tmp_path):
+    gone = replace(small_world.spec, mounts=(Mount(tmp_path / "gone", "/opt/gone"),))
+
+    verdict = await verify(small_world.task, small_world.task.patch, backend=backend, spec=gone, timeout_s=10)
+
+    assert verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE
+    assert verdict.log
