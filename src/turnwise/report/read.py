@@ -48,15 +48,18 @@ def _spans(episodes: Sequence[EpisodeSummary]) -> tuple[StageSpan, ...]:
     return tuple(spans)
 
 
-def _evaluations(journal: Journal, spans: Sequence[StageSpan]) -> tuple[CurvePoint, ...]:
-    """Evaluations where they stand on the x axis: after as many iterations of their stage as their number says."""
+def _evaluations(journal: Journal, spans: Iterable[StageSpan]) -> tuple[CurvePoint, ...]:
+    """Evaluations where they stand on the x axis: after as many iterations of their stage as their number says.
+
+    The base model's stands at 0; that of a stage that found nothing to train on, where the stage before it ended.
+    """
     by_name = {span.name: span for span in spans}
-    points = []
+    points: list[CurvePoint] = []
     for evaluation in journal.evaluations():
-        span = by_name.get(evaluation.stage, StageSpan(evaluation.stage, 0, 0))
-        x = min(span.start + max(evaluation.iteration, 1), span.stop)
+        span, reached = by_name.get(evaluation.stage), points[-1].x if points else 0
+        x = min(span.start + evaluation.iteration, span.stop) if span else reached
         points.append(CurvePoint(x, evaluation.stage, StageResult(**evaluation.figures)))
-    return tuple(sorted(points, key=lambda point: point.x))
+    return tuple(points)
 
 
 def _training(episodes: Iterable[EpisodeSummary], spans: Iterable[StageSpan], k: int) -> tuple[CurvePoint, ...]:
