@@ -19,7 +19,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from turnwise.errors import RecipeError
-from turnwise.pipeline.recipe import BASE, Recipe, Refresh, RftStage, RlStage
+from turnwise.pipeline.recipe import BASE, OPERATIONAL_KEYS, Recipe, Refresh, RftStage, RlStage, flat
 
 __all__ = [
     "Recipe",
@@ -33,16 +33,6 @@ __all__ = [
     "parse_recipe",
 ]
 
-# Keys that may change when a run is taken up again: they move time and memory, not what is sampled or learnt.
-OPERATIONAL_KEYS = frozenset(
-    {
-        "policy.concurrency",
-        "policy.threads",
-        "trainer.threads",
-        "trainer.micro_batch_tokens",
-        "trainer.logprob_chunk_tokens",
-    }
-)
 _PATH_KEYS = (("model", "checkpoint"), ("tasks", "path"))
 _TABLES: dict[str, type[BaseModel]] = {
     name: field.annotation
@@ -71,7 +61,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def evaluation_recipe(path: Path | None, name: str, evaluation: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
     """A recipe that only evaluates a checkpoint: the scaffold's tables of the recipe at `path`, and no stages."""
     raw = {} if path is None else _read(path)
-    kept = {table: raw[table] for table in ("agent", "sandbox", "policy", "tasks", "model") if table in raw}
+    kept: dict[str, Any] = {table: raw[table] for table in ("agent", "sandbox", "policy", "tasks", "model") if table in raw}
     kept |= {"run": {"name": name}, "evaluation": {"points": [BASE], **evaluation}}
     source, base = ("turnwise eval", Path()) if path is None else (str(path), path.parent)
     return parse_recipe(kept, overrides, source=source, base=base)
@@ -127,25 +117,9 @@ def claim_run_folder(recipe: Recipe, run_dir: Path) -> None:
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """One line per key in which two recipes would give different runs: `stages.rl-1.lr: 0.0001 → 0.0002`."""
-    before, after = dict(_flat(old)), dict(_flat(new))
+    before, after = flat(old), flat(new)
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in OPERATIONAL_KEYS]
     return [f"{key}: {before.get(key, 'absent')!r} → {after.get(key, 'absent')!r}" for key in changed]
-
-
-def _flat(recipe: Recipe) -> Iterator[tuple[str, Any]]:
-    raw = recipe.model_dump(mode="json", exclude_none=True)
-    raw["stages"] = {stage["name"]: stage for stage in raw["stages"]} | {
-        "order": [stage["name"] for stage in raw["stages"]]
-    }
-    yield from _walk(raw, "")
-
-
-def _walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _walk(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _resolve_paths(raw: dict[str, Any], base: Path) -> None:

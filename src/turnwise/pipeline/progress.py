@@ -1,8 +1,7 @@
 """What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -29,7 +28,7 @@ class Tally:
     resumed: int = 0  # already in the journal when the phase began
     resolved: int = 0
     sampled_tokens: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
+    failures: Mapping[str, int] = field(default_factory=dict)  # of the infrastructure, by cause, in this phase
 
     def add(self, trajectory: Trajectory, resumed: bool) -> None:
         """Count one finished episode; one that was resumed whole cost nothing now."""
@@ -81,7 +80,7 @@ class Progress:
 
 
 class Phase:
-    """One running phase. Feed it finished episodes and infrastructure failures."""
+    """One running phase. Feed it finished episodes."""
 
     def __init__(self, tally: Tally, clock: Callable[[], float], plain: Callable[[str], None] | None) -> None:
         self.tally = tally
@@ -93,17 +92,10 @@ class Phase:
         """The tally as of now."""
         return self.tally.line(self._clock() - self._began)
 
-    def episode(self, trajectory: Trajectory, resumed: bool = False) -> None:
-        """An episode ended (with its verdict)."""
+    def episode(self, trajectory: Trajectory, resumed: bool, failures: Mapping[str, int]) -> None:
+        """An episode ended, with its verdict; `failures` are the phase's so far, retried ones included."""
         self.tally.add(trajectory, resumed)
-        self._speak()
-
-    def failure(self, cause: str) -> None:
-        """The infrastructure failed an episode; it is retried."""
-        self.tally.failures[cause] += 1
-        self._speak()
-
-    def _speak(self) -> None:
+        self.tally.failures = failures
         now = self._clock()
         if self._plain is not None and now - self._spoke >= PLAIN_EVERY_S:
             self._spoke = now

@@ -6,13 +6,25 @@ mean, temperature 1) has none.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 BASE = "base"
+ALL_SPLITS = "*"
+# Keys that may change when a run is taken up again: they move time and memory, not what is sampled or learnt.
+OPERATIONAL_KEYS = frozenset(
+    {
+        "policy.concurrency",
+        "policy.threads",
+        "sandbox.verifications",
+        "trainer.threads",
+        "trainer.micro_batch_tokens",
+        "trainer.logprob_chunk_tokens",
+    }
+)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
@@ -41,7 +53,10 @@ class ModelTable(Table):
 
 
 class TasksTable(Table):
-    """`[tasks]`: a JSONL file of SWE-bench-style rows, or "frozen" for the set that ships; splits are `meta.split`."""
+    """`[tasks]`: a JSONL file of SWE-bench-style rows, or "frozen" for the set that ships.
+
+    The splits are values of the rows' `meta.split`; `heldout_split = "*"` evaluates on every row, where nothing trains.
+    """
 
     path: str = Field(default="frozen", min_length=1)
     train_split: str = "train"
@@ -63,7 +78,11 @@ class AgentTable(Table):
 
 
 class SandboxTable(Table):
-    """`[sandbox]`: the backend and what one sandbox may use; `verify_timeout_s` is for a whole hidden test run."""
+    """`[sandbox]`: the backend and what one sandbox may use.
+
+    `verify_timeout_s` is for a whole run of the hidden tests; `verifications` of them go on beside the episodes. What
+    the infrastructure fails is tried again `retries` times.
+    """
 
     backend: Literal["local"] = "local"
     memory_mb: int = Field(default=1_024, ge=64)
@@ -72,15 +91,16 @@ class SandboxTable(Table):
     output_bytes: int = Field(default=64_000, ge=1_000)
     cpus: float = Field(default=1.0, gt=0)
     verify_timeout_s: float = Field(default=600.0, gt=0)
+    verifications: int = Field(default=2, ge=1)
     retries: int = Field(default=2, ge=0)
 
 
 class PolicyTable(Table):
-    """`[policy]`: the sampling engine. `concurrency` is episodes at once; `threads` 0 means every core."""
+    """`[policy]`: the sampling engine. `concurrency` is episodes at once; without `threads` torch takes every core."""
 
     backend: Literal["torch"] = "torch"
     concurrency: int = Field(default=32, ge=1)
-    threads: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
 
 
 class TrainerTable(Table):
@@ -92,7 +112,7 @@ class TrainerTable(Table):
     grad_clip: float = Field(default=1.0, gt=0)
     micro_batch_tokens: int = Field(default=8_192, ge=1)
     logprob_chunk_tokens: int = Field(default=1_024, ge=1)
-    threads: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
     max_mismatch: float = Field(default=0.02, gt=0)
 
 
@@ -211,8 +231,8 @@ def _stage_names(recipe: Recipe) -> Iterator[Finding]:
     seen: set[str] = set()
     for stage in recipe.stages:
         key = f"stages.{stage.name}.name"
-        if stage.name == BASE:
-            yield key, f"{BASE!r} names the untrained checkpoint; call the stage something else"
+        if stage.name in (BASE, "order"):
+            yield key, f"{stage.name!r} means something else already; call the stage differently"
         if not _NAME.fullmatch(stage.name):
             yield key, "a stage's name is lower-case letters, digits, '.', '_' and '-' (it becomes part of episode ids)"
         if stage.name in seen:
@@ -223,8 +243,8 @@ def _stage_names(recipe: Recipe) -> Iterator[Finding]:
 def _shared_findings(recipe: Recipe) -> Iterator[Finding]:
     if recipe.agent.context_tokens <= recipe.agent.max_response_tokens:
         yield "agent.max_response_tokens", "leaves no room for a prompt in agent.context_tokens"
-    if recipe.tasks.train_split == recipe.tasks.heldout_split:
-        yield "tasks.heldout_split", "is the training split: held-out tasks must not be trained on"
+    if recipe.stages and recipe.tasks.heldout_split in (recipe.tasks.train_split, ALL_SPLITS):
+        yield "tasks.heldout_split", "takes in the training split: held-out tasks must not be trained on"
     if not recipe.stages and "trainer" in recipe.model_fields_set:
         yield "trainer", "has no effect: the recipe has no stages, so nothing is trained"
 
@@ -283,3 +303,19 @@ def _curve_findings(recipe: Recipe) -> Iterator[Finding]:
         yield "evaluation.every", "needs evaluation.every_runs beside it"
     if not any(isinstance(stage, RlStage) and stage.iterations > every for stage in recipe.stages):
         yield "evaluation.every", "has no effect: no RL stage has that many iterations before its last"
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Every key that has a value, by its dotted name; a stage goes by its own name: `stages.rl-1.lr`."""
+    raw = recipe.model_dump(mode="json", exclude_none=True)
+    named = {stage["name"]: stage for stage in raw["stages"]}
+    raw["stages"] = named | {"order": [stage["name"] for stage in raw["stages"]]}
+    return dict(_walk(raw, ""))
+
+
+def _walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _walk(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,161 @@
+"""From a recipe to what it names: tasks, policy, sandboxes, collectors, trainers. Only here are backends chosen."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from turnwise.agent import AgentConfig, ChatRenderer
+from turnwise.errors import CheckpointError, InputError, TaskError
+from turnwise.pipeline.recipe import ALL_SPLITS, Recipe, RftStage, RlStage
+from turnwise.policy import Policy
+from turnwise.rollout import Collector, Environments
+from turnwise.sandbox import LocalBackend, SandboxBackend
+from turnwise.store import Journal
+from turnwise.tasks import EnvironmentStore, frozen_path, read_tasks
+from turnwise.types import Limits, SandboxSpec, Task
+
+if TYPE_CHECKING:
+    from turnwise.trainer import Trainer, TrainerConfig
+
+
+@dataclass(frozen=True)
+class LimitedEnvironments:
+    """Environments under the recipe's limits."""
+
+    made_by: Environments
+    limits: Limits
+
+    async def prepare(self, task: Task) -> SandboxSpec:
+        """The specification as it is made, with these limits."""
+        return replace(await self.made_by.prepare(task), limits=self.limits)
+
+
+def split_tasks(recipe: Recipe, split: str) -> list[Task]:
+    """The recipe's tasks of one split, in the order of their file. Raises TaskError where there is none."""
+    path = frozen_path() if recipe.tasks.path == "frozen" else Path(recipe.tasks.path)
+    tasks = read_tasks(path)
+    chosen = [task for task in tasks if split in (ALL_SPLITS, task.meta.get("split"))]
+    if not chosen:
+        splits = sorted({str(task.meta.get("split")) for task in tasks})
+        raise TaskError(f"{path}: no task has meta.split {split!r}; there are {', '.join(splits) or 'no tasks at all'}")
+    return chosen
+
+
+def agent_config(recipe: Recipe, stage: RftStage | RlStage | None, demonstration: bool = False) -> AgentConfig:
+    """The scaffold as a stage runs it, under the stage's own limits (None: the untrained checkpoint)."""
+    shared = recipe.agent.model_dump()
+    own = {"max_turns": recipe.max_turns(stage), "context_tokens": recipe.context_tokens(stage)}
+    return AgentConfig(**(shared | own), demonstration=demonstration)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Everything that a run shares between its stages. Make it with `open_workshop`; `close` it in the same loop."""
+
+    recipe: Recipe
+    journal: Journal
+    policy: Policy
+    renderer: ChatRenderer
+    backend: SandboxBackend
+    environments: Environments
+    train_tasks: list[Task]
+    heldout_tasks: list[Task]
+
+    def collector(self, stage: RftStage | RlStage | None, demonstration: bool = False) -> Collector:
+        """Runs episodes under a stage's limits; RL stages with a threshold pay the length penalty."""
+        return Collector(
+            policy=self.policy,
+            renderer=self.renderer,
+            backend=self.backend,
+            environments=self.environments,
+            journal=self.journal,
+            agent_config=agent_config(self.recipe, stage, demonstration),
+            concurrency=self.recipe.policy.concurrency,
+            seed=self.recipe.run.seed,
+            verifications=self.recipe.sandbox.verifications,
+            verify_timeout_s=self.recipe.sandbox.verify_timeout_s,
+            retries=self.recipe.sandbox.retries,
+            length_threshold=stage.length_threshold if isinstance(stage, RlStage) else None,
+        )
+
+    async def close(self) -> None:
+        """Stop the engine and remove what the sandboxes left."""
+        await self.policy.close()
+        await self.backend.close()
+
+
+def open_workshop(recipe: Recipe, journal: Journal, weights: str, environments: Environments | None = None) -> Workshop:
+    """Load the checkpoint at `weights` and make the backends. Raises CheckpointError, SandboxError or InputError.
+
+    `environments` stands in for the store that builds them from the tasks' source distributions.
+    """
+    train_tasks = split_tasks(recipe, recipe.tasks.train_split) if recipe.stages else []
+    heldout_tasks = split_tasks(recipe, recipe.tasks.heldout_split)
+    _need_torch()
+    sandbox = recipe.sandbox
+    limits = Limits(sandbox.memory_mb, sandbox.processes, sandbox.disk_mb, sandbox.output_bytes, sandbox.cpus)
+    return Workshop(
+        recipe=recipe,
+        journal=journal,
+        renderer=ChatRenderer(_load_tokenizer(weights)),
+        policy=_load_policy(recipe, weights),
+        backend=LocalBackend(),
+        environments=LimitedEnvironments(environments or EnvironmentStore(), limits),
+        train_tasks=train_tasks,
+        heldout_tasks=heldout_tasks,
+    )
+
+
+def _load_tokenizer(weights: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(weights)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"model.checkpoint: no tokenizer can be loaded from {weights!r}: {error}") from error
+
+
+def _load_policy(recipe: Recipe, weights: str) -> Policy:
+    from turnwise.policy.torch_policy import TorchPolicy
+
+    return TorchPolicy.from_pretrained(
+        weights,
+        max_sequences=recipe.policy.concurrency,
+        threads=recipe.policy.threads,
+        context_tokens=max(recipe.context_tokens(stage) for stage in (None, *recipe.stages)),
+    )
+
+
+def _need_torch() -> None:
+    try:
+        import torch  # noqa: F401
+        from transformers.utils import logging
+    except ModuleNotFoundError as error:
+        raise InputError(f"training and sampling need {error.name}: pip install 'turnwise[train]'") from error
+    logging.disable_progress_bar()  # bars of loading and saving would tear up the live line
+
+
+def trainer_config(recipe: Recipe, stage: RftStage | RlStage) -> "TrainerConfig":
+    """What the trainer of a stage is told: the shared table and the stage's own numbers."""
+    from turnwise.trainer import TrainerConfig
+
+    own: dict[str, Any] = {"lr": stage.lr, "batch_size": stage.batch_size, "warmup_steps": stage.warmup_steps}
+    if isinstance(stage, RlStage):
+        own |= {"clip_low": stage.clip_low, "clip_high": stage.clip_high}
+    schedule = stage.schedule if isinstance(stage, RftStage) else "constant"
+    return TrainerConfig(**recipe.trainer.model_dump(), **own, schedule=schedule)
+
+
+def open_trainer(recipe: Recipe, stage: RftStage | RlStage, weights: str, resume: Path | None) -> "Trainer":
+    """The stage's trainer: on from its checkpoint `resume`, or fresh (a new optimizer) from `weights`."""
+    from turnwise.trainer import Trainer
+
+    config = trainer_config(recipe, stage)
+    return Trainer(weights, config) if resume is None else Trainer.load(resume, config)
+
+
+def stored_weights(path: Path) -> dict[str, Any]:
+    """The weights of a checkpoint by name, for `policy.update_weights`."""
+    from transformers import AutoModelForCausalLM
+
+    return dict(AutoModelForCausalLM.from_pretrained(path, dtype="float32").state_dict())
