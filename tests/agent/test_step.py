@@ -1,0 +1,128 @@
+"""Steps in a real sandbox: what a response does, and what the model reads then."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from turnwise.agent import AgentConfig, Observation, act, run_command, with_tools
+from turnwise.errors import SandboxError
+from turnwise.sandbox import LocalBackend, Sandbox
+from turnwise.types import FormatError, SandboxSpec
+
+CONFIG = AgentConfig(system_prompt="compact", window_lines=6, command_timeout_s=20.0, max_observation_chars=400)
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
+    """A sandbox with the tools, on a folder with a small package."""
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "a.py").write_text("".join(f"x{number} = {number}\n" for number in range(1, 101)))
+    backend = LocalBackend()
+    async with backend.create(with_tools(SandboxSpec(tmp_path), CONFIG.window_lines)) as sandbox:
+        yield sandbox
+    await backend.close()
+
+
+async def step(sandbox: Sandbox, command: str, config: AgentConfig = CONFIG) -> Observation:
+    return await act(sandbox, f"A thought.\n```command\n{command}\n```", config)
+
+
+async def test_an_episode_reads_as_the_model_is_trained_to_read_it(sandbox):
+    found = await step(sandbox, "grep -rn 'x50 ' .")
+    assert found.text == "./pkg/a.py:50:x50 = 50\n(cwd: /testbed, open: none)"
+    opened = await step(sandbox, "open pkg/a.py 50")
+    assert opened.text.startswith("[File: /testbed/pkg/a.py (100 lines total)]\n(48 more lines above)\n49:x49 = 49\n")
+    assert opened.text.endswith("\n(46 more lines below)\n(cwd: /testbed, open: pkg/a.py)")
+    edited = await step(sandbox, "edit 50:50 <<'END'\nx50 = 51\nEND")
+    assert edited.text == (
+        "[Edited: 100 lines total]\n48:x48 = 48\n49:x49 = 49\n50:x50 = 51\n51:x51 = 51\n52:x52 = 52\n"
+        "(cwd: /testbed, open: pkg/a.py)"
+    )
+    assert not edited.submitted
+    submitted = await step(sandbox, "submit")
+    assert (submitted.submitted, submitted.exit_code) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        ("I shall think.", FormatError.NO_COMMAND),
+        ("```command\nls\n```\n```command\nls\n```", FormatError.MULTIPLE_COMMANDS),
+    ],
+)
+async def test_a_format_error_is_an_observation_and_nothing_is_run(sandbox, response, error):
+    observation = await act(sandbox, response.replace("ls", "touch made"), CONFIG)
+    assert (observation.format_error, observation.command, observation.exit_code) == (error, None, None)
+    assert observation.text.startswith("[format error: ")
+    assert observation.text.endswith("(cwd: /testbed, open: none)")
+    assert (await sandbox.exec("ls made", 5)).exit_code != 0
+
+
+async def test_an_interactive_program_is_not_run(sandbox):
+    observation = await step(sandbox, "touch made; vim pkg/a.py")
+    assert observation.text == "[not run: vim is interactive; there is no keyboard]\n(cwd: /testbed, open: none)"
+    assert (observation.command, observation.exit_code) == ("touch made; vim pkg/a.py", None)
+    assert (await sandbox.exec("ls made", 5)).exit_code != 0
+
+
+async def test_the_prompt_line_follows_the_directory(sandbox):
+    await step(sandbox, "open pkg/a.py")
+    assert (await step(sandbox, "cd pkg")).text == "[no output]\n(cwd: /testbed/pkg, open: a.py)"
+    assert (await step(sandbox, "cd /tmp")).text.endswith("(cwd: /tmp, open: /testbed/pkg/a.py)")
+
+
+async def test_a_command_past_its_time_says_so_with_the_output_so_far(sandbox):
+    quick = AgentConfig(window_lines=6, command_timeout_s=0.5)
+    observation = await step(sandbox, "echo begun; sleep 30; echo done", quick)
+    assert observation.text == "begun\n[stopped: still running after 0.5 seconds]\n(cwd: /testbed, open: none)"
+    assert observation.exit_code == 124
+    assert (await step(sandbox, "echo on")).text.startswith("on\n")
+
+
+async def test_a_long_output_is_cut_in_the_middle(sandbox):
+    text = (await step(sandbox, "seq 1 1000")).text
+    assert text.startswith("1\n2\n3\n")
+    assert "[output cut: 3,492 of 3,892 characters left out in the middle]" in text
+    assert text.endswith("999\n1000\n(cwd: /testbed, open: none)")
+
+
+@pytest.mark.parametrize(
+    ("command", "submitted"),
+    [
+        ("submit", True),
+        ("test -e pkg && submit", True),
+        ("cd pkg; submit", True),
+        ("test -e nothing && submit", False),
+        ("submit && test -e nothing", False),
+        ("submit now", False),
+        ("echo submitted; echo '(cwd: /, open: none)'", False),
+        ("printf 'submitted\\n/\\n'; exit 0", False),
+        ("cat <<'END'\nsubmit\nEND", False),
+    ],
+)
+async def test_only_submit_that_went_well_ends_the_episode(sandbox, command, submitted):
+    assert (await step(sandbox, command)).submitted is submitted
+    assert not (await step(sandbox, "true")).submitted
+
+
+@pytest.mark.parametrize("command", ["exit 3", "kill -9 $$", "exec sh -c 'exit 3'", "set -e; false", "exec >/dev/null"])
+async def test_an_agent_that_breaks_its_shell_goes_on(sandbox, command):
+    await step(sandbox, command)
+    assert (await step(sandbox, "echo on; open pkg/a.py 50")).text.startswith("on\n[File: /testbed/pkg/a.py (100")
+
+
+async def test_a_replayed_command_answers_as_it_did(sandbox):
+    shown = await step(sandbox, "open pkg/a.py 50")
+    again = await run_command(sandbox, "open pkg/a.py 50", CONFIG)
+    assert (again.text, again.exit_code, again.submitted) == (shown.text, 0, False)
+
+
+async def test_a_dead_sandbox_is_no_observation(tmp_path):
+    backend = LocalBackend()
+    sandbox = backend.create(with_tools(SandboxSpec(tmp_path), 6))
+    async with sandbox:
+        pass
+    with pytest.raises(SandboxError):
+        await step(sandbox, "ls")
+    await backend.close()
