@@ -17,7 +17,7 @@ from pathlib import Path
 
 from turnwise.errors import InputError
 from turnwise.sandbox import processes
-from turnwise.sandbox.view import host_arguments, spec_arguments, write_etc
+from turnwise.sandbox.view import CONTROL, host_arguments, spec_arguments, write_etc
 from turnwise.types import Limits, SandboxSpec
 
 # The agent's number on a host whose root starts sandboxes: far from users', containers' and systemd's ranges.
@@ -31,7 +31,7 @@ _ROOT_CAPABILITIES = [
 _KEPT_CAPABILITIES = "-all,+chown,+dac_override,+fowner"
 _NAMESPACES = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", "sandbox", "--die-with-parent")
 # Process 1 and the command shell count too.
-_OWN_PROCESSES = 3
+_OWN_PROCESSES = 2
 _LIMITS_PER_NAMESPACE_SINCE = (5, 14)
 _OVERLAY_ON_TMPFS_SINCE = (6, 6)
 
@@ -61,7 +61,7 @@ def _script(name: str) -> str:
 def _shell_arguments(limits: Limits) -> list[str]:
     counted = kernel_version() >= _LIMITS_PER_NAMESPACE_SINCE
     count = str(limits.processes + _OWN_PROCESSES) if counted else "unlimited"
-    return [_script("shell.sh"), "bash", count, str(limits.memory_mb * 1024), str(limits.disk_mb * 1024)]
+    return [count, str(limits.memory_mb * 1024), str(limits.disk_mb * 1024)]
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,31 @@ class Launcher:
         self._bwrap = _tool("bwrap", "bubblewrap")
         self._setpriv = _tool("setpriv", "util-linux")
         self._as_root = is_host_root()
-        self._tree = "overlay" if kernel_version() >= _OVERLAY_ON_TMPFS_SINCE else "copy"
+        _tool("nsenter", "util-linux")
+        _tool("tar", "tar")
         (folder / "empty").mkdir()
         write_etc(folder / "etc")
         self._host_arguments = host_arguments(folder / "etc", folder / "empty")
 
+    def layers(self, root: Path) -> tuple[str, ...]:
+        """The directories of a sandbox's disk that make a snapshot."""
+        return ("upper" if self._can_overlay(root) else "merged", "tmp", "shm")
+
+    def _can_overlay(self, root: Path) -> bool:
+        """False where the sandbox's user could not change the files of an overlay over `root`: it gets a copy instead,
+        which takes time and disk by the repository's size."""
+        return kernel_version() >= _OVERLAY_ON_TMPFS_SINCE and root.stat().st_uid == os.geteuid()
+
     def start(self, spec: SandboxSpec, control: Path, request_fd: int, restore_fd: int | None) -> Guest:
         """Start a sandbox (blocks for the fork only) whose shells take requests from `request_fd`.
 
-        `restore_fd` is a snapshot's archive. The control directory gets `disk` (a mount point) and `lower`.
+        `restore_fd` is a snapshot's archive. The control directory gets `disk` (a mount point), `lower`
+        and the scripts.
         """
         (control / "disk").mkdir()
         (control / "lower").symlink_to(spec.root.resolve(strict=True))
+        for name in ("init", "shell"):
+            (control / name).write_text(_script(f"{name}.sh"))
         errors_fd = os.memfd_create("sandbox-errors")
         process = subprocess.Popen(
             self._arguments(spec, control, restore_fd is not None),
@@ -130,8 +143,12 @@ class Launcher:
 
     def _arguments(self, spec: SandboxSpec, control: Path, restore: bool) -> list[str]:
         launch = ["sh", "-c", _script("launch.sh"), "launch", str(control), str(spec.limits.disk_mb)]
-        launch += [self._tree, "restore" if restore else "fresh", "root" if self._as_root else "user"]
-        guest = ["sh", "-c", _script("init.sh"), "init", *_shell_arguments(spec.limits)]
+        launch += [
+            "overlay" if self._can_overlay(spec.root) else "copy",
+            "restore" if restore else "fresh",
+            "root" if self._as_root else "user",
+        ]
+        guest = ["sh", f"{CONTROL}/init", *_shell_arguments(spec.limits)]
         bwrap = [self._bwrap, *_NAMESPACES, "--as-pid-1", "--cap-drop", "ALL"]
         view = [*self._host_arguments, *spec_arguments(spec, control)]
         if not self._as_root:

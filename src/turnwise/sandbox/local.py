@@ -15,6 +15,7 @@ from turnwise.errors import SandboxError
 from turnwise.sandbox.launch import Launcher
 from turnwise.sandbox.protocol import SnapshotRef
 from turnwise.sandbox.shell import Ran, Shell
+from turnwise.sandbox.snapshot import Snapshot
 from turnwise.sandbox.state import StateFolder, default_parent
 from turnwise.sandbox.view import CONTROL
 from turnwise.types import ExecResult, SandboxSpec
@@ -34,14 +35,15 @@ def exit_code(ran: Ran) -> int:
 class LocalSandbox:
     """One sandbox of `LocalBackend`; see `protocol.Sandbox` for its promises."""
 
-    def __init__(self, backend: "LocalBackend", spec: SandboxSpec) -> None:
+    def __init__(self, backend: "LocalBackend", spec: SandboxSpec, snapshot: Snapshot | None = None) -> None:
         self._backend = backend
         self._spec = spec
+        self._snapshot = snapshot
         self._lock = asyncio.Lock()
         self._shell: Shell | None = None
 
     async def __aenter__(self) -> Self:
-        self._shell = await self._backend.start(self._spec)
+        self._shell = await self._backend.start(self._spec, self._snapshot)
         return self
 
     async def __aexit__(
@@ -77,20 +79,26 @@ class LocalSandbox:
 
     async def snapshot(self) -> SnapshotRef:
         """See `protocol.Sandbox.snapshot`."""
-        raise NotImplementedError
+        shell = self._entered()
+        async with self._lock:
+            return self._backend.keep(await shell.snapshot())
 
     def fork(self, ref: SnapshotRef) -> "LocalSandbox":
         """See `protocol.Sandbox.fork`."""
-        raise NotImplementedError
+        return self._backend.fork(ref)
+
+    def _entered(self) -> Shell:
+        if self._shell is None:
+            raise SandboxError("the sandbox was not entered")
+        return self._shell
 
     def _inside(self, path: str) -> str:
         return shlex.quote(str(PurePosixPath(self._spec.workdir, path)))
 
     async def _run(self, command: str, timeout_s: float, limit: int | None, content: bytes | None = None) -> Ran:
-        if self._shell is None:
-            raise SandboxError("the sandbox was not entered")
+        shell = self._entered()
         async with self._lock:
-            return await self._shell.run(command.encode("utf-8", "surrogateescape"), timeout_s, limit, content)
+            return await shell.run(command.encode("utf-8", "surrogateescape"), timeout_s, limit, content)
 
 
 class LocalBackend:
@@ -111,17 +119,31 @@ class LocalBackend:
         self._launcher: Launcher | None = None
         self._numbers = itertools.count()
         self._live: set[Shell] = set()
+        self._snapshots: dict[str, Snapshot] = {}
 
     def create(self, spec: SandboxSpec) -> LocalSandbox:
         """See `protocol.SandboxBackend.create`."""
         return LocalSandbox(self, spec)
 
-    async def start(self, spec: SandboxSpec) -> Shell:
+    def fork(self, ref: SnapshotRef) -> LocalSandbox:
+        """A sandbox, not yet entered, that starts from a snapshot of any sandbox of this backend."""
+        snapshot = self._snapshots.get(ref.key)
+        if snapshot is None:
+            raise SandboxError(f"no snapshot {ref.key!r}: it is of another backend, or its backend was closed")
+        return LocalSandbox(self, snapshot.spec, snapshot)
+
+    def keep(self, snapshot: Snapshot) -> SnapshotRef:
+        """Name a snapshot; it holds good until `close`."""
+        ref = SnapshotRef(f"{self.name}-{next(self._numbers)}")
+        self._snapshots[ref.key] = snapshot
+        return ref
+
+    async def start(self, spec: SandboxSpec, snapshot: Snapshot | None) -> Shell:
         """Start what one sandbox runs in. Raises InputError when this machine cannot, SandboxError when it failed."""
         if self._folder is None or self._launcher is None:
             self._launcher, self._folder = self._prepare()
         shell = Shell(self._launcher, spec, self._folder.path / f"sandbox-{next(self._numbers)}")
-        await shell.start()
+        await shell.start(snapshot)
         self._live.add(shell)
         return shell
 
@@ -142,6 +164,9 @@ class LocalBackend:
     async def close(self) -> None:
         """See `protocol.SandboxBackend.close`."""
         await asyncio.gather(*(self.stop(shell) for shell in list(self._live)))
+        for snapshot in self._snapshots.values():
+            snapshot.close()
+        self._snapshots.clear()
         if self._folder is not None:
             self._folder.remove()
             self._folder = self._launcher = None

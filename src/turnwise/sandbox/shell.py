@@ -1,7 +1,6 @@
 """The command shell of a live sandbox, driven from the host: start, run commands one at a time, stop."""
 
 import asyncio
-import contextlib
 import os
 import shlex
 import shutil
@@ -13,7 +12,9 @@ from pathlib import Path
 from turnwise.errors import SandboxError
 from turnwise.sandbox import processes
 from turnwise.sandbox.channel import Channel, Reply
-from turnwise.sandbox.launch import Guest, Launcher
+from turnwise.sandbox.launch import Launcher
+from turnwise.sandbox.snapshot import Snapshot, archive
+from turnwise.sandbox.watchdog import Watchdog
 from turnwise.types import SandboxSpec
 
 _START_S = 60.0
@@ -45,12 +46,14 @@ class Shell:
         self._reply: asyncio.Future[Reply] | None = None
         self._state = Reply("done", 0, spec.workdir, "")
         self._shell_pid = 0
+        self._watching: asyncio.Task[None] | None = None
 
-    async def start(self, restore_fd: int | None = None, state: Reply | None = None) -> None:
-        """Start the sandbox. Raises SandboxError, with bubblewrap's complaint, when it does not come up."""
+    async def start(self, snapshot: Snapshot | None = None) -> None:
+        """Start the sandbox, fresh or from a snapshot. Raises SandboxError, with the reason, when it cannot."""
+        archive_fd = None if snapshot is None else snapshot.archive_fd
         self._control.mkdir()
         self._channel = Channel(self._control, self._on_reply)
-        self._guest = self._launcher.start(self._spec, self._control, self._channel.request_read, restore_fd)
+        self._guest = self._launcher.start(self._spec, self._control, self._channel.request_read, archive_fd)
         self._channel.started()
         self._pidfd = os.pidfd_open(self._guest.process.pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
@@ -61,14 +64,18 @@ class Shell:
                 raise SandboxError(f"the sandbox did not start within {_START_S:.0f} s")
             self._init_pid = self._guest.init_pid()
             self._adopt(ready)
+            self._watchdog = Watchdog(self._init_pid, lambda: self._shell_pid, self._spec.limits)
+            self._watching = asyncio.create_task(self._watchdog.run())
+            if snapshot is not None:
+                self._state = snapshot.state
+                await self._restore_state()
         except BaseException:
             await self.stop()
             raise
 
     async def run(self, command: bytes, timeout_s: float, limit: int | None, content: bytes | None = None) -> Ran:
         """Run one command, keeping up to `limit` bytes of its output. A cancelled call ends the sandbox."""
-        if self._failure is not None:
-            raise SandboxError(f"the sandbox {self._failure}")
+        self._require_alive()
         try:
             if self._shell_pid == 0:
                 await self._new_shell()
@@ -84,6 +91,7 @@ class Shell:
         self._channel.place("command", command.replace(b"\0", b""))
         output = self._channel.open_output(limit)
         started = time.perf_counter()
+        self._watchdog.wake()
         self._channel.knock()
         reply = await self._wait(timeout_s)
         timed_out = reply is None
@@ -91,6 +99,16 @@ class Shell:
             reply = await self._interrupt(elders)
         kept = output.finish()
         return Ran(reply.status, kept, time.perf_counter() - started, timed_out, output.truncated)
+
+    async def snapshot(self) -> Snapshot:
+        """Pack what changed; no command may be running."""
+        self._require_alive()
+        fd = await archive(self._guest.process.pid, self._control, self._launcher.layers(self._spec.root))
+        return Snapshot(self._spec, fd, self._state)
+
+    def _require_alive(self) -> None:
+        if self._failure is not None:
+            raise SandboxError(f"the sandbox {self._failure}")
 
     async def _interrupt(self, elders: list[processes.Process]) -> Reply:
         """Kill what the running command started; the shell too when it does not come back by itself."""
@@ -112,6 +130,9 @@ class Shell:
             self._fail("could not start another shell")
             raise SandboxError(f"the sandbox {self._failure}")
         self._adopt(ready)
+        await self._restore_state()
+
+    async def _restore_state(self) -> None:
         state = self._state
         restore = f"cd -- {shlex.quote(state.directory)}\n{state.exports}"
         await self._run(restore.encode("utf-8", "surrogateescape"), _DEATH_S, 0)
@@ -159,6 +180,8 @@ class Shell:
     async def stop(self) -> None:
         """End every process of the sandbox and remove its control directory; returns when both are gone."""
         self._fail("is not running any more")
+        if self._watching is not None:
+            self._watching.cancel()
         try:
             async with asyncio.timeout(_DEATH_S):
                 await self._ended.wait()

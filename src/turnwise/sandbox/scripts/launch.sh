@@ -4,7 +4,7 @@
 set -e
 control=$1 size=$2 tree=$3 start=$4 user=$5
 shift 5
-umask 0
+umask 022
 # The sandbox may change what the host's root owns, so it must get the host's device nodes read-only.
 [ "$user" != root ] || mount -n -o remount,bind,ro /dev
 mount -n -t tmpfs -o "size=${size}m,nr_inodes=$((size * 1024)),mode=755" tmpfs "$control/disk"
@@ -13,10 +13,9 @@ mkdir upper work merged tmp shm
 if [ "$start" = restore ]; then tar --extract --preserve-permissions --numeric-owner --xattrs --xattrs-include='user.*' </proc/self/fd/0; fi
 if [ "$tree" = overlay ]; then
     mount -n -t overlay -o lowerdir=../lower,upperdir=upper,workdir=work,userxattr overlay merged
-else
-    cp -a ../lower/. merged
+elif [ "$start" = fresh ]; then
+    cp --recursive --no-dereference --preserve=mode,links,timestamps ../lower/. merged
 fi
 # A sandbox that could make namespaces of its own could mount disks past its limit.
 echo 0 >/proc/sys/user/max_user_namespaces
-umask 022
 exec "$@" </dev/null
