@@ -51,7 +51,7 @@ async def test_runs_every_task_several_times_and_sums_up(small_world, backend, j
     assert result.mean_turns == pytest.approx((3 * 2 + 3 * 1) / 6)
     assert result.format_error_rate == pytest.approx(1 / 9)
     assert len(seen) == 6
-    assert {(key.stage, key.purpose, key.iteration) for key in journal.keys()} == {("rft", "evaluate", 1)}
+    assert {(e.key.stage, e.key.purpose, e.key.iteration) for e in journal.episodes()} == {("rft", "evaluate", 1)}
 
     asked = len(policy.asked)
     assert await evaluate(collector, tasks, stage="rft", runs=3, k=2, iteration=1) == result
