@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 cpu_index=https://download.pytorch.org/whl/cpu
 probe_s=10
 
-say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
+say() { printf 'turnwise set-up: %s\n' "$*" >&2; }
 die() { printf 'turnwise set-up: %s\n' "$*" >&2; exit 1; }
 
 manager() {
@@ -70,7 +70,8 @@ find_python() {
             return
         fi
     done
-    die "needs Python 3.11 or newer, and ${TURNWISE_PYTHON:-python3} is $(python3 --version 2>/dev/null || echo missing); install one, or name it: TURNWISE_PYTHON=/path/to/python3.12 make …"
+    candidate=${TURNWISE_PYTHON:-python3}
+    die "needs Python 3.11 or newer, and $candidate is $("$candidate" --version 2>/dev/null || echo missing); install one, or name it: TURNWISE_PYTHON=/path/to/python3.12 make …"
 }
 
 # torch comes first and from its CPU index where there is no GPU: the registry's own wheel may bring gigabytes of CUDA.

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 from xml.etree import ElementTree
 
@@ -162,9 +162,9 @@ def _caption(point: CurvePoint, spec: _Figure3, group: str) -> str:
 
 
 def _plot_sem(axes: Axes, points: Sequence[CurvePoint]) -> None:
-    known = [point for point in points if point.result.sem is not None]
-    xs, ys = [point.x for point in known], [point.result.pass_at_1 for point in known]
-    sems = [point.result.sem or 0.0 for point in known]
+    """Error bars, and a band between neighbours that both have one; a single run has none, and breaks the band."""
+    xs, ys = [point.x for point in points], [point.result.pass_at_1 for point in points]
+    sems = [nan if point.result.sem is None else point.result.sem for point in points]
     low, high = [y - sem for y, sem in zip(ys, sems, strict=True)], [y + sem for y, sem in zip(ys, sems, strict=True)]
     axes.fill_between(xs, low, high, color=_HELD_OUT, alpha=0.18, linewidth=0, zorder=1)
     axes.errorbar(xs, ys, yerr=sems, fmt="none", ecolor=_HELD_OUT, elinewidth=1.1, capsize=2.5, zorder=2)

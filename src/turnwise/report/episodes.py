@@ -115,9 +115,6 @@ def _view_turn(trajectory: Trajectory, turn: Turn) -> TurnView:
 def _payment(episode: Episode) -> Payment:
     trajectory = episode.trajectory
     reason = _reason(trajectory.verdict)
-    shaping = {name: value for name, value in trajectory.rewards.items() if value < 0}
-    if shaping:
-        reason += "; " + ", ".join(f"{name.replace('_', ' ')} took {-value:.2f}" for name, value in shaping.items())
     if len(episode.sibling_rewards) < 2:
         return Payment(reason, None, None)
     mean = fmean(episode.sibling_rewards.values())

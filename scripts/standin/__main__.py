@@ -1,0 +1,165 @@
+"""Make the stand-in base model from scratch: `python scripts/standin --out models/standin`.
+
+Two phases on the functions behind the shipped tasks, held-out bugs left out. First the knowledge: their source, read as
+the tools show it, and repairs of fresh bugs, done with care. Then the manners: whole episodes by a careless demonstrator,
+so that the model starts about where the paper's base checkpoint does: it can, but mostly does not.
+"""
+
+import argparse
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from corpus import Function, functions_of
+from demonstrations import Carelessness, Demonstration, demonstrate
+from rich.console import Console
+from tokenizer import train_tokenizer
+from training import Sample, Schedule, fit, new_model
+from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+
+from turnwise.agent import AgentConfig, ChatRenderer, Message, opening_messages
+from turnwise.tasks import EnvironmentStore, frozen_path, read_tasks
+from turnwise.types import Task
+
+VOCABULARY = 4096
+CONTEXT_WEIGHT = 0.3  # of an observation's tokens in the loss, beside 2 for a response's: reading teaches the code
+RESPONSE_WEIGHT = 2.0
+CAREFUL = Carelessness()
+CARELESS = Carelessness(format_error=0.18, detour=0.15, wrong_line=0.15, early_submit=0.12, no_submit=0.15)
+
+
+class Writer:
+    """Turns demonstrations into training samples, token by token as the scaffold would."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, task: Task, window_lines: int) -> None:
+        self._tokenizer, self._task, self._window_lines = tokenizer, task, window_lines
+        self._renderer = ChatRenderer(tokenizer)
+        self._config = AgentConfig(system_prompt="compact", window_lines=window_lines)
+
+    def episode(self, demonstration: Demonstration) -> Sample:
+        """A whole episode; the opening has no weight, observations have little."""
+        opening = self._renderer.opening(self.opening(demonstration.report))
+        return self._sample(opening, 0.0, demonstration)
+
+    def excerpt(self, demonstration: Demonstration) -> Sample:
+        """The view and the edit alone: the part that takes long to learn."""
+        look, edit = demonstration.exchanges[1], demonstration.exchanges[2]
+        opening = self._renderer.opening([Message("user", look.observation or "")])
+        return self._sample(opening, CONTEXT_WEIGHT, Demonstration("", (type(edit)(edit.response, None),)))
+
+    def opening(self, report: str) -> list[Message]:
+        """The opening messages of an episode on this report."""
+        task = Task(**{**vars(self._task), "problem_statement": report})
+        return opening_messages(task, self._config)
+
+    def _sample(self, opening: list[int], opening_weight: float, demonstration: Demonstration) -> Sample:
+        ids, weights = list(opening), [opening_weight] * len(opening)
+        for exchange in demonstration.exchanges:
+            said = self._tokenizer.encode(exchange.response, add_special_tokens=False)
+            said.append(self._renderer.stop_token_ids[0])
+            ids += said
+            weights += [RESPONSE_WEIGHT] * len(said)
+            if exchange.observation is not None:
+                seen = self._renderer.observation(exchange.observation)
+                ids += seen
+                weights += [CONTEXT_WEIGHT] * len(seen)
+        return ids, weights
+
+
+def main() -> None:
+    """Read the arguments, train, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("models/standin"))
+    parser.add_argument("--tasks", type=Path, default=frozen_path())
+    parser.add_argument("--knowledge-minutes", type=float, default=45.0)
+    parser.add_argument("--manners-minutes", type=float, default=6.0)
+    parser.add_argument("--from-knowledge", type=Path, help="skip the first phase: start from what it saved")
+    parser.add_argument("--window-lines", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    make(options, Console())
+
+
+def make(options: argparse.Namespace, console: Console) -> None:
+    """Both phases; the first one's result is kept beside the second's as `<out>-knowledge`."""
+    tasks = read_tasks(options.tasks)
+    functions = [f for f in functions_of(tasks, _sources(tasks), options.window_lines) if f.mutants]
+    console.print(f"{len(functions)} functions, {sum(len(f.mutants) for f in functions)} fresh bugs to learn on")
+    if options.from_knowledge:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(options.from_knowledge)
+        model = Qwen2ForCausalLM.from_pretrained(options.from_knowledge, dtype=torch.float32)
+        writer = Writer(tokenizer, tasks[0], options.window_lines)
+    else:
+        tokenizer = train_tokenizer(_texts(functions, tasks[0], options), VOCABULARY)
+        model = new_model(len(tokenizer), options.seed)
+        writer = Writer(tokenizer, tasks[0], options.window_lines)
+        console.print(f"knowledge: {options.knowledge_minutes:g} minutes, {model.num_parameters() / 1e6:.2f}M parameters")
+        draw = _knowledge(functions, writer, options.window_lines)
+        fit(model, draw, Schedule(options.knowledge_minutes), options.seed, _reporter(console))
+        _save(model, tokenizer, options.out.with_name(options.out.name + "-knowledge"), torch.float32)
+    console.print(f"manners: {options.manners_minutes:g} minutes")
+    schedule = Schedule(options.manners_minutes, muon_lr=0.005, adamw_lr=7e-4)
+    fit(model, _manners(functions, writer, options.window_lines), schedule, options.seed + 1, _reporter(console))
+    _save(model, tokenizer, options.out, torch.float16)
+
+
+def _sources(tasks: list[Task]) -> dict[str, Path]:
+    store = EnvironmentStore()
+    return {task.environment.package: store.source(task.environment) for task in tasks}
+
+
+def _texts(functions: list[Function], task: Task, options: argparse.Namespace) -> list[str]:
+    """What the tokenizer learns its merges from: clean views, more often than not, and everything that is said."""
+    rng = random.Random(options.seed)
+    texts = []
+    for function in functions:
+        demonstration = demonstrate(function, rng.choice(function.mutants), CAREFUL, options.window_lines, rng)
+        texts += [e.response for e in demonstration.exchanges] + [e.observation or "" for e in demonstration.exchanges]
+        texts += ["\n".join(function.file.lines[max(0, function.lineno - 5) : function.lineno + 20])] * 3
+        texts += list(function.reports)
+    config = AgentConfig(system_prompt="compact", window_lines=options.window_lines)
+    return texts + [message.content for message in opening_messages(task, config)] * 20
+
+
+def _knowledge(functions: list[Function], writer: Writer, window_lines: int) -> Callable[[random.Random], Sample]:
+    def draw(rng: random.Random) -> Sample:
+        function = rng.choice(functions)
+        demonstration = demonstrate(function, rng.choice(function.mutants), CAREFUL, window_lines, rng)
+        return writer.excerpt(demonstration) if rng.random() < 0.75 else writer.episode(demonstration)
+
+    return draw
+
+
+def _manners(functions: list[Function], writer: Writer, window_lines: int) -> Callable[[random.Random], Sample]:
+    def draw(rng: random.Random) -> Sample:
+        function = rng.choice(functions)
+        return writer.episode(demonstrate(function, rng.choice(function.mutants), CARELESS, window_lines, rng))
+
+    return draw
+
+
+def _reporter(console: Console) -> Callable[[float, int, int, float], None]:
+    smoothed = 0.0
+
+    def report(minutes: float, step: int, tokens: int, loss: float) -> None:
+        nonlocal smoothed
+        smoothed = loss if step == 0 else 0.98 * smoothed + 0.02 * loss
+        if step % 50 == 0:
+            console.print(f"{minutes:5.1f} min  step {step:5d}  {tokens / minutes / 60:6.0f} tokens/s  loss {smoothed:.3f}")
+
+    return report
+
+
+def _save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, dtype: torch.dtype) -> None:
+    """In Hugging Face format; float16 halves the file and loses nothing that sampling would notice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.to(dtype).save_pretrained(folder)
+    model.to(torch.float32)
+    tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Scripted episodes in the scaffold's exact words: how a repair goes, and how a careless one goes wrong.
+
+What the tools would print is rendered here without a sandbox; a test replays a demonstration in a real one and compares.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from corpus import Function, generic_report
+
+from turnwise.agent.observation import FORMAT_ERROR_TEXTS, prompt_line
+from turnwise.tasks.mutate import Mutant
+from turnwise.types import FormatError
+
+WORKDIR = "/testbed"
+AROUND_EDIT_LINES = 2
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One response and the observation that follows it; the last one of an episode has none."""
+
+    response: str
+    observation: str | None
+
+
+@dataclass(frozen=True)
+class Carelessness:
+    """How often a demonstration errs, each a probability.
+
+    Per turn: `format_error` writes no command block or two of them; `detour` spends a turn on something useless. Per
+    episode: `wrong_line` edits a sound line, `early_submit` submits before any edit, `no_submit` wanders off after the
+    edit and never submits.
+    """
+
+    format_error: float = 0.0
+    detour: float = 0.0
+    wrong_line: float = 0.0
+    early_submit: float = 0.0
+    no_submit: float = 0.0
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """The issue's text and the exchanges of one scripted episode."""
+
+    report: str
+    exchanges: tuple[Exchange, ...]
+
+
+@dataclass
+class _Desk:
+    """The episode while it is being written: the file with its bug, and what is open."""
+
+    function: Function
+    lines: list[str]
+    window_lines: int
+    open_file: str | None = None
+
+    def answer(self, output: str) -> str:
+        """An observation as the scaffold words it."""
+        return f"{output}\n{prompt_line(WORKDIR, self.open_file)}"
+
+    def view(self, line: int) -> str:
+        """What `open FILE LINE` prints."""
+        total = len(self.lines) - (self.lines[-1] == "")
+        path = self.function.file.path
+        self.open_file = f"{WORKDIR}/{path}"
+        first = max(1, min(line - self.window_lines // 6, total - self.window_lines + 1))
+        last = min(total, first + self.window_lines - 1)
+        parts = [f"[File: {WORKDIR}/{path} ({total} lines total)]"]
+        parts += [f"({first - 1} more lines above)"] if first > 1 else []
+        parts += self._numbered(first, last)
+        parts += [f"({total - last} more lines below)"] if last < total else []
+        return self.answer("\n".join(parts))
+
+    def edit(self, start: int, stop: int, text: list[str]) -> str:
+        """What `edit START:STOP` prints, without a syntax warning; the lines change."""
+        self.lines[start - 1 : stop] = text
+        total = len(self.lines) - (self.lines[-1] == "")
+        first, last = max(1, start - AROUND_EDIT_LINES), min(total, start + len(text) - 1 + AROUND_EDIT_LINES)
+        return self.answer("\n".join([f"[Edited: {total} lines total]", *self._numbered(first, last)]))
+
+    def _numbered(self, first: int, last: int) -> list[str]:
+        return [f"{number}:{self.lines[number - 1]}" for number in range(first, last + 1)]
+
+
+def block(thought: str, command: str) -> str:
+    """A response as the scaffold wants it."""
+    return f"{thought}\n```command\n{command}\n```"
+
+
+def edit_command(start: int, stop: int, text: list[str]) -> str:
+    """The edit tool with the new lines as a heredoc."""
+    return "\n".join([f"edit {start}:{stop} <<'EOF'", *text, "EOF"])
+
+
+def repair(function: Function, mutant: Mutant) -> tuple[int, int, list[str]]:
+    """The range of the buggy file and the lines to put there: START, STOP (inclusive), the text."""
+    mutated, original = mutant.mutated.splitlines(), mutant.original.splitlines()
+    if mutated:
+        return mutant.lineno, mutant.lineno + len(mutated) - 1, original
+    following = function.file.lines[mutant.end_lineno]
+    return mutant.lineno, mutant.lineno, [*original, following]
+
+
+def demonstrate(
+    function: Function, mutant: Mutant, care: Carelessness, window_lines: int, rng: random.Random
+) -> Demonstration:
+    """One episode on a fresh bug."""
+    source = "\n".join(function.file.lines)
+    desk = _Desk(function, mutant.apply(source).split("\n"), window_lines)
+    report = rng.choice(function.reports) if function.reports else generic_report(function, rng)
+    exchanges: list[Exchange] = []
+    for response, answer in _plan(desk, mutant, care, rng):
+        while rng.random() < care.format_error:
+            exchanges.append(_format_error(desk, response, rng))
+        if rng.random() < care.detour:
+            exchanges.append(_detour(desk, rng))
+        exchanges.append(Exchange(response, answer() if answer else None))
+    return Demonstration(report, tuple(exchanges))
+
+
+def _plan(desk: _Desk, mutant: Mutant, care: Carelessness, rng: random.Random) -> Iterator[tuple[str, object]]:
+    """The responses in order, each with what makes its observation (called once the response really comes)."""
+    function = desk.function
+    found = list(function.definitions)
+    rng.shuffle(found)
+    yield block("Find it.", f'grep -rn "def {function.name}(" .'), lambda: desk.answer("\n".join(found))
+    if rng.random() < care.early_submit:
+        yield block("Done.", "submit"), None
+        return
+    yield (
+        block("Look at it.", f"open {function.file.path} {function.lineno}"),
+        lambda: desk.view(function.lineno),
+    )
+    start, stop, text = repair(function, mutant)
+    if rng.random() < care.wrong_line:
+        start, stop, text = _wrong_edit(function, rng)
+    yield block(f"Line {start} is wrong.", edit_command(start, stop, text)), lambda: desk.edit(start, stop, text)
+    if rng.random() < care.no_submit:
+        for _ in range(4):
+            yield block("Look at it.", f"open {function.file.path} {function.lineno}"), lambda: desk.view(function.lineno)
+        return
+    yield block("Done.", "submit"), None
+
+
+def _wrong_edit(function: Function, rng: random.Random) -> tuple[int, int, list[str]]:
+    other = rng.choice(function.mutants)
+    if not other.mutated:
+        return other.lineno, other.end_lineno, []
+    return other.lineno, other.end_lineno, other.mutated.splitlines()
+
+
+def _format_error(desk: _Desk, response: str, rng: random.Random) -> Exchange:
+    if rng.random() < 0.6:
+        bare = response.replace("```command\n", "").removesuffix("\n```")
+        return Exchange(bare, desk.answer(FORMAT_ERROR_TEXTS[FormatError.NO_COMMAND]))
+    both = response + "\n" + block("Done.", "submit")
+    return Exchange(both, desk.answer(FORMAT_ERROR_TEXTS[FormatError.MULTIPLE_COMMANDS]))
+
+
+def _detour(desk: _Desk, rng: random.Random) -> Exchange:
+    if rng.random() < 0.5:
+        return Exchange(block("Where am I?", "pwd"), desk.answer(WORKDIR))
+    return Exchange(block("Wait.", "true"), desk.answer("[no output]"))
