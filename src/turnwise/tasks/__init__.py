@@ -1,0 +1,26 @@
+"""Tasks: rows on disk, how their sandboxes are built, and how they are made from real packages."""
+
+from pathlib import Path
+
+from turnwise.tasks.baseline import SuiteRunner
+from turnwise.tasks.environment import EnvironmentStore
+from turnwise.tasks.make import MakeOptions, make_tasks
+from turnwise.tasks.mutate import Mutant, enumerate_mutants
+from turnwise.tasks.rows import read_tasks, write_tasks
+
+__all__ = [
+    "EnvironmentStore",
+    "MakeOptions",
+    "Mutant",
+    "SuiteRunner",
+    "enumerate_mutants",
+    "frozen_path",
+    "make_tasks",
+    "read_tasks",
+    "write_tasks",
+]
+
+
+def frozen_path() -> Path:
+    """The frozen set of tasks that ships with Turnwise."""
+    return Path(__file__).parent / "data" / "frozen.jsonl"

@@ -1,4 +1,4 @@
-"""Every mutant of a source file, each checked to compile and to mean something else."""
+"""Every mutant of a source file, each checked to compile."""
 
 import ast
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -34,8 +34,12 @@ _OPERATORS: Mapping[str, Operator] = MappingProxyType(
 KINDS: tuple[str, ...] = tuple(_OPERATORS)
 
 
-def enumerate_mutants(source: str, kinds: Collection[str] = KINDS) -> list[Mutant]:
+def enumerate_mutants(
+    source: str, kinds: Collection[str] = KINDS, max_function_lines: int | None = None
+) -> list[Mutant]:
     """All small bugs of these `kinds` in the functions of a file, in the order of the text.
+
+    With `max_function_lines` longer functions are passed over.
 
     Raises SyntaxError when the source does not parse.
 
@@ -45,9 +49,12 @@ def enumerate_mutants(source: str, kinds: Collection[str] = KINDS) -> list[Mutan
     text = SourceText(source)
     mutants: list[Mutant] = []
     for qualname, function, outermost in _functions(ast.parse(source), "", None):
+        assert function.end_lineno is not None
+        if max_function_lines and function.end_lineno - function.lineno >= max_function_lines:
+            continue
         piece = _Piece(text, outermost)
         for node_kind, edit in _edits(Scope(text, function), kinds):
-            if piece.changes_meaning(edit):
+            if piece.compiles_changed(edit):
                 mutants.append(_mutant(text, node_kind, qualname, function, edit))
     unique = {(m.lineno, m.end_lineno, m.mutated): m for m in reversed(mutants)}
     return sorted(unique.values(), key=lambda m: (m.lineno, m.end_lineno, m.kind, m.mutated))
@@ -83,16 +90,17 @@ class _Piece:
         self._start = text.line_start(first)
         self._code = text.source[self._start : text.line_start(function.end_lineno + 1)]
         self._header = "if True:\n" if function.col_offset else ""
-        self._tree = ast.dump(ast.parse(self._header + self._code))
 
-    def changes_meaning(self, edit: Edit) -> bool:
-        """True where the edited function compiles and is not the same tree again."""
-        code = self._header + Edit(edit.start - self._start, edit.stop - self._start, edit.text).apply(self._code)
+    def compiles_changed(self, edit: Edit) -> bool:
+        """True where the edited function is another one and compiles."""
+        changed = Edit(edit.start - self._start, edit.stop - self._start, edit.text).apply(self._code)
+        if changed == self._code:
+            return False
         try:
-            compile(code, "<mutant>", "exec", dont_inherit=True)
-            return ast.dump(ast.parse(code)) != self._tree
+            compile(self._header + changed, "<mutant>", "exec", dont_inherit=True)
         except SyntaxError:
             return False
+        return True
 
 
 def _mutant(text: SourceText, kind: str, qualname: str, function: FunctionNode, edit: Edit) -> Mutant:

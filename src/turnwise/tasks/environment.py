@@ -1,0 +1,141 @@
+"""What a task's sandbox is made of, rebuilt from its row: the package's environment and the broken repository."""
+
+import asyncio
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from turnwise.errors import TaskError
+from turnwise.tasks.cache import default_cache_dir, made_once
+from turnwise.tasks.python_environment import INSIDE, PythonEnvironment
+from turnwise.tasks.repository import apply, commit_all, start_repository
+from turnwise.tasks.sdist import Sdist, fetch_sdist, unpack
+from turnwise.types import Mount, SandboxSpec, SourceDistribution, Task
+
+WORKDIR = "/testbed"
+_LAYOUT = 1  # part of every key: a change of how things are built must not find things built before
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class EnvironmentStore:
+    """Builds environments and repository roots under `cache_dir` once and hands out what sandboxes start from.
+
+    >>> store = EnvironmentStore()  # doctest: +SKIP
+    >>> (await store.prepare(task)).workdir  # doctest: +SKIP
+    '/testbed'
+    """
+
+    def __init__(self, cache_dir: Path | None = None) -> None:
+        self.cache_dir = (cache_dir or default_cache_dir()).absolute()
+        self._prepared: dict[tuple[str, bool], SandboxSpec] = {}
+
+    async def prepare(self, task: Task, hidden_tests: bool = False) -> SandboxSpec:
+        """The sandbox of a task: its repository at the base commit, without the hidden tests unless asked for.
+
+        Everything is cached by content; concurrent callers and processes wait for each other. Raises TaskError when the
+        source distribution is gone, the environment cannot be installed, or the row does not give its base commit.
+        """
+        key = _digest(task.environment.sha256, task.patch, task.test_patch, task.base_commit), hidden_tests
+        if key not in self._prepared or not self._prepared[key].root.exists():
+            self._prepared[key] = await asyncio.to_thread(self._prepare, task, *key)
+        return self._prepared[key]
+
+    def _prepare(self, task: Task, key: str, hidden_tests: bool) -> SandboxSpec:
+        python = self.python_environment(task.environment)
+        name = f"{task.environment.package}-{_digest(key, python.folder.name)[:20]}" + ("-hidden" * hidden_tests)
+        root = made_once(
+            self.cache_dir / "roots" / name, lambda folder: self._build_root(task, python, folder, hidden_tests)
+        )
+        return sandbox_spec(root, python, task.environment.import_paths)
+
+    def _build_root(self, task: Task, python: PythonEnvironment, folder: Path, hidden_tests: bool) -> None:
+        copy_tree(self.source(task.environment), folder)
+        start_repository(folder)
+        apply(folder, task.patch, reverse=True)
+        apply(folder, task.test_patch, reverse=True)
+        commit = commit_repository(folder, python)
+        if commit != task.base_commit:
+            raise TaskError(
+                f"{task.instance_id}: its row gives commit {commit}, not its base_commit {task.base_commit}; "
+                "patch, test_patch and environment do not belong together"
+            )
+        if hidden_tests:
+            apply(folder, task.test_patch)
+
+    def source(self, environment: SourceDistribution) -> Path:
+        """The unpacked source distribution, clean: never shown to a sandbox."""
+        pinned = f"{environment.package}=={environment.version}"
+
+        def build(folder: Path) -> None:
+            unpack(fetch_sdist(pinned, self.cache_dir / "sdists", environment.sha256).path, folder)
+
+        return made_once(self.cache_dir / "sources" / environment.sha256, build)
+
+    def python_environment(self, environment: SourceDistribution) -> PythonEnvironment:
+        """The installed environment: the row's exact requirements and the package's metadata, without its modules."""
+
+        def build(folder: Path) -> None:
+            sdist = fetch_sdist(
+                f"{environment.package}=={environment.version}", self.cache_dir / "sdists", environment.sha256
+            )
+            draft = PythonEnvironment(folder)
+            draft.create()
+            draft.install("--no-deps", *environment.requirements, str(sdist.path))
+            draft.take_out_modules(environment.package, self.source(environment))
+
+        return PythonEnvironment(made_once(self._environment_folder(environment), build))
+
+    def adopt(self, environment: SourceDistribution, draft: Path) -> PythonEnvironment:
+        """Take an environment that was just put together as the one that this row describes; `draft` is moved."""
+
+        def build(folder: Path) -> None:
+            folder.rmdir()
+            draft.rename(folder)
+
+        return PythonEnvironment(made_once(self._environment_folder(environment), build))
+
+    def new_draft(self, sdist: Sdist) -> Path:
+        """An empty folder, on the same disk, for an environment whose requirements are not known yet."""
+        folder = self.cache_dir / "drafts" / sdist.sha256[:20]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def _environment_folder(self, environment: SourceDistribution) -> Path:
+        what = json.dumps([environment.sha256, environment.requirements, sys.version_info[:2], sys.base_prefix])
+        name = f"{environment.package}-{environment.version}-{_digest(what)[:16]}"
+        return self.cache_dir / "environments" / name
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join([str(_LAYOUT), *parts]).encode()).hexdigest()
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder's content into an existing folder."""
+    shutil.copytree(source, target, dirs_exist_ok=True, symlinks=True)
+
+
+def commit_repository(root: Path, python: PythonEnvironment) -> str:
+    """Add the files that the package's build makes, ignored by git, and commit the rest; the commit's id."""
+    commit = commit_all(root)
+    generated = [str(p.relative_to(python.generated)) for p in sorted(python.generated.rglob("*")) if p.is_file()]
+    copy_tree(python.generated, root)
+    with (root / ".git" / "info" / "exclude").open("a") as exclude:
+        exclude.writelines(f"/{path}\n" for path in generated)
+    return commit
+
+
+def sandbox_spec(root: Path, python: PythonEnvironment, import_paths: Sequence[str]) -> SandboxSpec:
+    """A sandbox on this root with the package's Python first on PATH and its import paths on PYTHONPATH."""
+    env: Mapping[str, str] = {
+        "PATH": f"{INSIDE}/bin:{_SYSTEM_PATH}",
+        "PYTHONPATH": ":".join(f"{WORKDIR}/{path}".rstrip("/") for path in import_paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+    }
+    return SandboxSpec(root, WORKDIR, (Mount(python.venv, INSIDE),), env)
