@@ -7,6 +7,7 @@ Who the commands run as:
   (CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN within its user namespace), for the repository there belongs to root.
 """
 
+import functools
 import os
 import shutil
 import signal
@@ -17,12 +18,13 @@ from pathlib import Path
 
 from turnwise.errors import InputError
 from turnwise.sandbox import processes
-from turnwise.sandbox.view import CONTROL, host_arguments, spec_arguments, write_etc
+from turnwise.sandbox.view import AGENT, CONTROL, host_arguments, spec_arguments, write_etc
 from turnwise.types import Limits, SandboxSpec
 
 # The agent's number on a host whose root starts sandboxes: far from users', containers' and systemd's ranges.
 _AGENT_ON_HOST = 1_964_000_000
-_AGENT = "1000"
+# Every other user of the host below `nobody` is itself inside, so that the agent can change whoever's repository.
+_USER_MAP = f"0 0 {AGENT}\n{AGENT} {_AGENT_ON_HOST} 1\n{AGENT + 1} {AGENT + 1} 1\n"
 _ROOT_CAPABILITIES = [
     argument
     for name in ("SETUID", "SETGID", "SETPCAP", "CHOWN", "DAC_OVERRIDE", "FOWNER")
@@ -54,6 +56,7 @@ def _tool(name: str, package: str) -> str:
     return path
 
 
+@functools.cache
 def _script(name: str) -> str:
     return (resources.files("turnwise.sandbox") / "scripts" / name).read_text()
 
@@ -113,7 +116,10 @@ class Launcher:
     def _can_overlay(self, root: Path) -> bool:
         """False where the sandbox's user could not change the files of an overlay over `root`: it gets a copy instead,
         which takes time and disk by the repository's size."""
-        return kernel_version() >= _OVERLAY_ON_TMPFS_SINCE and root.stat().st_uid == os.geteuid()
+        if kernel_version() < _OVERLAY_ON_TMPFS_SINCE:
+            return False
+        owner = root.stat()
+        return self._as_root or (owner.st_uid, owner.st_gid) == (os.geteuid(), os.getegid())
 
     def start(self, spec: SandboxSpec, control: Path, request_fd: int, restore_fd: int | None) -> Guest:
         """Start a sandbox (blocks for the fork only) whose shells take requests from `request_fd`.
@@ -137,9 +143,9 @@ class Launcher:
         return Guest(process, errors_fd)
 
     def map_users(self, guest: Guest) -> None:
-        """Answer `unshared`: give the namespace of a root-started sandbox its two users."""
+        """Answer `unshared`: give the namespace of a root-started sandbox its users."""
         for kind in ("uid", "gid"):
-            Path(f"/proc/{guest.process.pid}/{kind}_map").write_text(f"0 0 1\n{_AGENT} {_AGENT_ON_HOST} 1\n")
+            Path(f"/proc/{guest.process.pid}/{kind}_map").write_text(_USER_MAP)
 
     def _arguments(self, spec: SandboxSpec, control: Path, restore: bool) -> list[str]:
         launch = ["sh", "-c", _script("launch.sh"), "launch", str(control), str(spec.limits.disk_mb)]
@@ -154,6 +160,6 @@ class Launcher:
         if not self._as_root:
             return [self._unshare, "--user", "--map-root-user", "--mount", *launch, *bwrap, *view, *guest]
         wait = ["sh", "-c", _script("unshared.sh"), str(control / "reply")]
-        become = [self._setpriv, "--reuid", _AGENT, "--regid", _AGENT, "--clear-groups"]
+        become = [self._setpriv, "--reuid", f"{AGENT}", "--regid", f"{AGENT}", "--clear-groups"]
         become += [f"--{kind}={_KEPT_CAPABILITIES}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
         return [self._unshare, "--user", "--mount", *wait, *launch, *bwrap, *_ROOT_CAPABILITIES, *view, *become, *guest]

@@ -6,6 +6,7 @@ is there. Every site-packages directory of the host is masked: a package's clean
 """
 
 import glob
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from turnwise.types import SandboxSpec
 
 CONTROL = "/run/turnwise"
 HOME = "/tmp/home"
+# Whom commands run as where the host's root started the sandbox; elsewhere they run as root inside.
+AGENT = 65533
 _DEFAULT_ENV = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": HOME,
@@ -38,9 +41,9 @@ _ETC_FROM_HOST = (
     "timezone",
 )
 _ETC_OWN = {
-    "passwd": f"root:x:0:0:root:{HOME}:/bin/bash\nagent:x:1000:1000:agent:{HOME}:/bin/bash\n"
+    "passwd": f"root:x:0:0:root:{HOME}:/bin/bash\nagent:x:{AGENT}:{AGENT}:agent:{HOME}:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/:/bin/false\n",
-    "group": "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n",
+    "group": f"root:x:0:\nagent:x:{AGENT}:\nnogroup:x:65534:\n",
     "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     "resolv.conf": "",
@@ -65,9 +68,9 @@ def write_etc(directory: Path) -> None:
 
 
 def python_prefixes() -> list[str]:
-    """Where the running Python's base installation lies, as named and as resolved, outside `/usr`."""
-    prefixes = {sys.base_prefix, str(Path(sys.base_prefix).resolve())}
-    return sorted(prefix for prefix in prefixes if not prefix.startswith("/usr/") and prefix != "/usr")
+    """Where the running Python's base installation lies, as named and as resolved, if outside `/usr` and reachable."""
+    prefixes = {Path(sys.base_prefix), Path(sys.base_prefix).resolve()}
+    return sorted(str(path) for path in prefixes if not path.is_relative_to("/usr") and os.access(path, os.X_OK))
 
 
 def _masked(prefixes: list[str]) -> Iterator[str]:
