@@ -7,7 +7,7 @@ from turnwise.agent.tools import STATE_DIR
 from turnwise.sandbox.protocol import Sandbox
 from turnwise.types import ExecResult
 
-_TIMEOUT_S = 120.0
+_TIMEOUT_S = 50.0  # a repository in which git hangs is the policy's doing as well
 _PATCH_FILE = f"{STATE_DIR}/patch"
 # Nothing that the agent may have left in its shell or in git's configuration takes part: no functions or exported
 # variables, no hooks, external diff programs, odd prefixes or context, no flags on the index (a fresh one is used).
