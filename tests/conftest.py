@@ -98,7 +98,7 @@ def changes(root: Path, files: dict[str, str], scratch: Path) -> str:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text(text)
     git(copy, "add", "-A")
-    return git(copy, "diff", "--cached", "--no-renames")
+    return git(copy, "diff", "--cached", "--no-renames", "--full-index")
 
 
 def git(folder: Path, *arguments: str) -> str:
