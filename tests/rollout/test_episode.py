@@ -49,13 +49,13 @@ def play(small_world, backend, renderer, journal):
 
 
 async def test_an_episode_is_one_flat_sequence(play, small_world, renderer, tokenizer):
-    policy = HistoryPolicy(says(command("open calc.py"), "I forgot.", FIX, SUBMIT), tokenizer)
+    policy = HistoryPolicy(says(command("cat calc.py"), "I forgot.", FIX, SUBMIT), tokenizer)
 
     trajectory = await play(policy)
 
     assert trajectory.stop_reason is StopReason.SUBMITTED
     assert trajectory.patch == small_world.task.patch
-    assert trajectory.turns[0].command == "open calc.py"
+    assert trajectory.turns[0].command == "cat calc.py"
     assert "return a - b" in trajectory.turns[0].observation
     assert [turn.format_error for turn in trajectory.turns] == [None, FormatError.NO_COMMAND, None, None]
     opening = renderer.opening(opening_messages(small_world.task, CONFIG))
