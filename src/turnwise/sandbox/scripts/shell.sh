@@ -7,4 +7,6 @@ set --
 # The reply's FIFO is opened for each reply, so that no command inherits it.
 _turnwise_reply() { { printf '\0%s %s\n%s\n' "$1" "$2" "$PWD"; export -p; printf 'end\0'; } 1<>/run/turnwise/reply; }
 trap '_turnwise_reply left $?' EXIT
+# How the host ends a command past its time-out: killing its processes alone would start the next of its parts.
+trap 'exit 124' USR2
 _turnwise_reply ready $$

@@ -1,0 +1,220 @@
+"""What isolation promises: what the inside sees, and how its commands live together."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from turnwise.errors import SandboxError
+from turnwise.sandbox import Sandbox, SandboxBackend
+from turnwise.types import ExecResult, Mount, SandboxSpec
+
+
+BASE_PYTHON = Path(sys.base_prefix).resolve() / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+NAMESPACES = ("pid", "ipc", "uts", "net", "mnt", "user")
+
+
+def stat_parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def process_called(*arguments: str) -> int:
+    """The number of the process on this machine that was started with these arguments."""
+    wanted = "\0".join(arguments).encode() + b"\0"
+    return next(int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if path.read_bytes() == wanted)
+
+
+def own_namespaces() -> set[str]:
+    return {str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in NAMESPACES}
+
+
+async def run(sandbox: Sandbox, command: str, timeout_s: float = 20.0) -> ExecResult:
+    return await sandbox.exec(command, timeout_s)
+
+
+async def test_there_is_no_network_but_loopback(isolated: Sandbox) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        result = await run(isolated, f"cat /proc/net/dev; exec 5<>/dev/tcp/127.0.0.1/{port}")
+    assert result.exit_code != 0
+    interfaces = [line.split(":")[0].strip() for line in result.output.splitlines() if ":" in line and "|" not in line]
+    assert interfaces[0] == "lo"
+    assert "refused" in result.output
+
+
+async def test_the_network_is_there_when_asked_for(isolating: SandboxBackend, spec: SandboxSpec) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        async with isolating.create(replace(spec, network=True)) as sandbox:
+            assert (await run(sandbox, f"exec 5<>/dev/tcp/127.0.0.1/{port}; echo connected")).output == "connected\n"
+
+
+async def test_the_hosts_home_and_files_are_out_of_sight(isolated: Sandbox, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "hidden_tests").write_text("secret")
+    for path in (tmp_path / "hidden_tests", root, Path.home() / ".bashrc", Path(__file__), Path("/etc/shadow")):
+        assert (await run(isolated, f"cat {path}")).exit_code == 1, path
+    seen = set((await run(isolated, "ls /")).output.split())
+    assert seen <= {"bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "testbed", "tmp",
+                    "usr", BASE_PYTHON.parts[1]}  # fmt: skip
+    assert (await run(isolated, 'ls "$HOME"')).output == ""
+
+
+async def test_the_root_is_not_to_be_found_through_the_mount_table(isolated: Sandbox) -> None:
+    await run(isolated, "cd /")
+    result = await run(isolated, "ls /proc/1/root/testbed/README; ls /proc/self/cwd/../../../home /run/turnwise/..")
+    assert "turnwise\n" in result.output
+    assert "disk" not in (await run(isolated, "ls /run/turnwise/disk")).output
+
+
+async def test_clean_sources_of_packages_are_masked(isolated: Sandbox) -> None:
+    find = "find / -xdev -path /proc -prune -o -path '*-packages/*' -print 2>/dev/null; find /usr -path '*-packages/*'"
+    assert (await run(isolated, find)).output == ""
+    if os.access(BASE_PYTHON, os.X_OK):
+        version = (await run(isolated, f"{BASE_PYTHON} --version")).output
+        assert version == f"Python {sys.version.split()[0]}\n"
+        assert "No module named 'pip'" in (await run(isolated, f"{BASE_PYTHON} -c 'import pip'")).output
+
+
+async def test_the_system_and_the_mounts_are_read_only(
+    isolating: SandboxBackend, spec: SandboxSpec, tmp_path: Path
+) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "hammer").write_text("bang\n")
+    async with isolating.create(replace(spec, mounts=(Mount(tmp_path / "tools", "/opt/tools"),))) as sandbox:
+        for path in ("/usr/bin/x", "/etc/x", "/opt/tools/x", "/x", "/dev/x", "/run/turnwise/x", "/opt/tools/hammer"):
+            assert (await run(sandbox, f"echo no > {path}")).exit_code != 0, path
+        for path in ("/dev/null", "/usr/bin/env", "/opt/tools/hammer", "/etc/passwd"):
+            assert (await run(sandbox, f"chmod 777 {path}")).exit_code != 0, path
+        assert (await run(sandbox, "echo 1 > /proc/sys/vm/swappiness; echo h > /proc/sysrq-trigger")).exit_code != 0
+    assert (tmp_path / "tools" / "hammer").read_text() == "bang\n"
+
+
+async def test_no_namespaces_or_mounts_can_be_made_inside(isolated: Sandbox) -> None:
+    assert (await run(isolated, "unshare --user true")).exit_code != 0
+    assert (await run(isolated, "mount -t tmpfs none /tmp")).exit_code != 0
+
+
+async def test_processes_ipc_and_hostname_are_its_own(isolating: SandboxBackend, spec: SandboxSpec) -> None:
+    async with isolating.create(spec) as one, isolating.create(spec) as two:
+        await run(one, "sleep 100 &")
+        assert "sleep" in (await run(one, "cat /proc/[0-9]*/comm")).output
+        assert "sleep" not in (await run(two, "cat /proc/[0-9]*/comm")).output
+        links = [(await run(box, "readlink /proc/self/ns/{pid,ipc,uts,net,mnt,user}")).output for box in (one, two)]
+    assert len(own_namespaces() | set(links[0].split()) | set(links[1].split())) == 18
+
+
+async def test_capabilities_that_reach_the_host_are_gone(isolated: Sandbox) -> None:
+    effective = int((await run(isolated, "sed -n 's/CapEff:\t//p' /proc/self/status")).output, 16)
+    chown, dac_override, fowner = 0, 1, 3
+    assert effective & ~(1 << chown | 1 << dac_override | 1 << fowner) == 0
+    assert (await run(isolated, "grep NoNewPrivs /proc/self/status")).output.split() == ["NoNewPrivs:", "1"]
+
+
+async def test_git_works_inside(isolated: Sandbox) -> None:
+    commit = "echo 'TWO = 2' >> pkg/code.py && git add -A && git commit -qm two"
+    assert (
+        await run(isolated, f"{commit} && git log --oneline | wc -l && git diff HEAD~1 | tail -1")
+    ).output == "2\n+TWO = 2\n"
+
+
+async def test_everything_in_the_repository_can_be_changed(isolated: Sandbox) -> None:
+    result = await run(isolated, "chmod 755 README && mv pkg moved && rm -r moved/deep && mkdir pkg && ls . moved")
+    assert result.output == ".:\nREADME\nmoved\npkg\n\nmoved:\ncode.py\n"
+
+
+async def test_background_processes_live_from_one_command_to_the_next(isolated: Sandbox) -> None:
+    started = time.perf_counter()
+    assert (await run(isolated, "(sleep 1; echo done > /tmp/done; sleep 100) & echo started")).output == "started\n"
+    assert time.perf_counter() - started < 1
+    assert (await run(isolated, "sleep 1.5; cat /tmp/done; jobs | wc -l")).output == "done\n1\n"
+    assert (await run(isolated, "kill %1; wait; echo gone")).output.endswith("gone\n")
+
+
+async def test_a_background_processs_output_never_leaks_into_another_command(isolated: Sandbox) -> None:
+    await run(isolated, "(while :; do echo noise; sleep 0.01; done) &")
+    assert (await run(isolated, "sleep 0.3; echo clean")).output == "clean\n"
+
+
+async def test_a_timeout_spares_earlier_background_processes(isolated: Sandbox) -> None:
+    await run(isolated, "sleep 100 &")
+    result = await run(isolated, "sleep 200 & setsid sleep 300 & (sleep 400; true)", timeout_s=0.5)
+    assert result.timed_out
+    left = (await run(isolated, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")).output
+    assert "sleep 100" in left
+    assert not any(f"sleep {n}00" in left for n in (2, 3, 4))
+
+
+async def test_a_shell_that_loops_by_itself_is_stopped(isolated: Sandbox) -> None:
+    await run(isolated, "export KEPT=yes; cd pkg")
+    assert (await run(isolated, "while :; do :; done", timeout_s=0.3)).exit_code == 124
+    assert (await run(isolated, "pwd; echo $KEPT")).output == "/testbed/pkg\nyes\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code"),
+    [("set -e; false; echo no", 1), ("exec sh -c 'exit 7'", 7), ("kill -9 $$", -9), ("sh -c 'kill -15 $$'", -15),
+     ("if fi", 2), ("set -u; echo $NOTHING", 127)],
+)  # fmt: skip
+async def test_commands_that_end_or_hurt_the_shell(isolated: Sandbox, command: str, exit_code: int) -> None:
+    await run(isolated, "cd pkg; export KEPT='a\nb'")
+    assert (await run(isolated, command)).exit_code == exit_code
+    result = await run(isolated, 'pwd; echo "$KEPT"')
+    assert (result.output, result.exit_code) == ("/testbed/pkg\na\nb\n", 0)
+
+
+async def test_killing_everything_in_sight_leaves_the_sandbox_usable(isolated: Sandbox) -> None:
+    await run(isolated, "kill -9 -1; kill -9 1 $$")
+    assert (await run(isolated, "echo alive")).output == "alive\n"
+
+
+async def test_commands_keep_the_shells_variables_functions_and_lines(isolated: Sandbox) -> None:
+    await run(isolated, "greet() { echo hi $1; }; local_only=5")
+    assert (await run(isolated, "greet you; echo $local_only")).output == "hi you\n5\n"
+    assert "line 2: oops" in (await run(isolated, "true\noops\ntrue")).output
+
+
+async def test_standard_input_is_empty(isolated: Sandbox) -> None:
+    assert (await run(isolated, "cat; read x; echo $?", timeout_s=5)).output == "1\n"
+
+
+async def test_links_do_not_lead_out(isolated: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("secret")
+    await run(isolated, f"ln -s {tmp_path}/outside link; ln -s /etc/shadow shadow")
+    for link in ("link", "shadow"):
+        with pytest.raises(FileNotFoundError):
+            await isolated.read(link)
+
+
+async def test_a_sandbox_killed_from_outside_is_told_from_a_failing_command(isolated: Sandbox) -> None:
+    seconds = f"{os.getpid()}99"
+    running = asyncio.create_task(isolated.exec(f"sleep {seconds}", timeout_s=60))
+    await asyncio.sleep(0.5)
+    shell = stat_parent(process_called("sleep", seconds))
+    os.kill(stat_parent(shell), signal.SIGKILL)
+    with pytest.raises(SandboxError):
+        await running
+    with pytest.raises(SandboxError):
+        await isolated.read("README")
+
+
+async def test_a_cancelled_call_ends_the_sandbox(isolated: Sandbox) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(isolated.exec("sleep 100", timeout_s=200), timeout=0.3)
+    with pytest.raises(SandboxError, match="cancelled"):
+        await isolated.exec("true", timeout_s=20)
+
+
+async def test_a_repository_of_somebody_else_can_be_changed(isolating: SandboxBackend, spec: SandboxSpec) -> None:
+    if os.geteuid() == 0:
+        for path in (spec.root, *spec.root.rglob("*")):
+            os.chown(path, 4321, 4321)
+    async with isolating.create(spec) as sandbox:
+        assert (await run(sandbox, "echo more >> README && rm pkg/code.py && git status --short")).output == (
+            " M README\n D pkg/code.py\n"
+        )

@@ -1,0 +1,159 @@
+"""Nothing stays behind: processes, mounts, folders; after stop, Ctrl-C, and kill -9 of the parent."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from turnwise.sandbox import LocalBackend
+from turnwise.sandbox.state import start_time, sweep
+from turnwise.types import SandboxSpec
+
+_PARENT = """
+import asyncio, sys
+from pathlib import Path
+from turnwise.sandbox import LocalBackend
+from turnwise.types import SandboxSpec
+
+async def main(root, state, marker):
+    backend = LocalBackend(Path(state))
+    try:
+        async with backend.create(SandboxSpec(Path(root))) as sandbox:
+            await sandbox.exec(f"sleep {marker} & setsid nohup sh -c 'sleep {marker} & sleep {marker}' & sleep 0.1", 10)
+            await sandbox.snapshot()
+            print("ready", flush=True)
+            await sandbox.exec(f"sleep {marker}", 600)
+    finally:
+        await backend.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def sleepers(marker: str) -> list[int]:
+    """The processes on this machine that sleep for `marker` seconds."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker.encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def mounts() -> str:
+    return Path("/proc/self/mounts").read_text()
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.fixture
+def marker() -> str:
+    return f"{os.getpid()}{time.monotonic_ns() % 1_000_000}"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    state = tmp_path / "state"
+    state.mkdir()
+    return state
+
+
+async def test_a_daemon_dies_when_its_sandbox_stops(root: Path, state: Path, marker: str) -> None:
+    backend = LocalBackend(state)
+    before = mounts()
+    async with backend.create(SandboxSpec(root)) as sandbox:
+        await sandbox.exec(f"setsid nohup sh -c '(sleep {marker} &) ; (setsid sleep {marker} &)' & sleep 0.2", 10)
+        assert len(sleepers(marker)) == 2
+    assert sleepers(marker) == []
+    assert mounts() == before
+    assert names(state / names(state)[0]) == ["empty", "etc"]
+    await backend.close()
+    assert names(state) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_everything_goes_with_the_parent(root: Path, state: Path, marker: str, number: signal.Signals) -> None:
+    arguments = [sys.executable, "-c", _PARENT, str(root), str(state), marker]
+    parent = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"ready\n"
+    assert within(5, lambda: len(sleepers(marker)) >= 4)
+    os.killpg(parent.pid, number)
+    parent.wait(timeout=20)
+    parent.stdout.close()
+    assert within(5, lambda: sleepers(marker) == [])
+    assert within(5, lambda: names(state) == [])
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.002, 0.005, 0.01, 0.02, 0.04])
+def test_a_parent_killed_while_it_starts_a_sandbox_leaves_nothing(root: Path, state: Path, delay_s: float) -> None:
+    loop = _PARENT.replace("print(", "pass; (").replace(
+        "async with backend", "print('now', flush=True)\n        async with backend"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", loop, str(root), str(state), "1"], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"now\n"
+    time.sleep(delay_s)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert within(10, lambda: names(state) == [])
+    shells = lambda: subprocess.run(["pgrep", "-f", str(state)], capture_output=True, check=False).stdout  # noqa: E731
+    assert within(10, lambda: shells() == b"")
+
+
+async def test_a_cancelled_task_takes_its_sandbox_along(root: Path, state: Path, marker: str) -> None:
+    backend = LocalBackend(state)
+
+    async def use() -> None:
+        async with backend.create(SandboxSpec(root)) as sandbox:
+            await sandbox.exec(f"sleep {marker}", 600)
+
+    task = asyncio.create_task(use())
+    assert await asyncio.to_thread(within, 10, lambda: sleepers(marker) != [])
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sleepers(marker) == []
+    await backend.close()
+    assert names(state) == []
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(root: Path, state: Path) -> None:
+    backend = LocalBackend(state)
+    for delay_s in (0.0, 0.003, 0.01, 0.02):
+        entering = asyncio.create_task(backend.create(SandboxSpec(root)).__aenter__())
+        await asyncio.sleep(delay_s)
+        entering.cancel()
+        await asyncio.gather(entering, return_exceptions=True)
+    await backend.close()
+    assert names(state) == []
+
+
+def test_the_sweep_takes_the_dead_and_spares_the_living(tmp_path: Path) -> None:
+    user = os.getuid()
+    mine = tmp_path / f"turnwise-{user}-{os.getpid()}-{start_time(os.getpid())}-abc"
+    reused = tmp_path / f"turnwise-{user}-{os.getpid()}-1-abc"
+    gone = tmp_path / f"turnwise-{user}-4194305-77-abc"
+    others = tmp_path / f"turnwise-{user + 1}-4194305-77-abc"
+    for folder in (mine, reused, gone, others):
+        (folder / "etc").mkdir(parents=True)
+    sweep(tmp_path)
+    assert names(tmp_path) == sorted([mine.name, others.name])
