@@ -104,7 +104,7 @@ def spec_arguments(spec: SandboxSpec, control: Path) -> list[str]:
     arguments += ["--ro-bind", str(control), CONTROL, "--bind", "merged", spec.workdir, "--chdir", spec.workdir]
     for mount in spec.mounts:
         # bubblewrap makes missing parents 0700, and a shell passes over a PATH entry that it cannot look into.
-        arguments += ["--perms", "0755", "--dir", str(PurePosixPath(mount.inside).parent)]
+        arguments += ["--perms", "0755", "--dir", str(Path(mount.inside).parent)]
         arguments += ["--ro-bind", str(mount.host), mount.inside]
     if spec.network:
         arguments += ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]
