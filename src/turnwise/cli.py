@@ -168,15 +168,19 @@ def _train(recipe: "Recipe", run_dir: Path) -> None:
     from rich.console import Console
 
     from turnwise.config import claim_run_folder
-    from turnwise.pipeline.run import run_recipe
+    from turnwise.pipeline.run import is_finished, run_recipe
     from turnwise.report import write_report
 
     claim_run_folder(recipe, run_dir)
-    try:
-        run_recipe(recipe, run_dir, console=Console(), after_stage=write_report)
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on with {run_dir}", file=sys.stderr)
-        raise typer.Exit(STOPPED) from None
+    if is_finished(run_dir):
+        print(f"{run_dir} is finished; remove it to run the recipe anew, or give another --run-dir")
+        write_report(run_dir)
+    else:
+        try:
+            run_recipe(recipe, run_dir, console=Console(), after_stage=write_report)
+        except KeyboardInterrupt:
+            print(f"\nstopped; the same command goes on with {run_dir}", file=sys.stderr)
+            raise typer.Exit(STOPPED) from None
     _show_summary(run_dir)
 
 

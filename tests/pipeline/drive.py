@@ -1,15 +1,27 @@
-"""A run in a process of its own, for tests that kill it: drive.py RECIPE RUN_DIR SPEC [KEY=VALUE…] (SPEC: a pickle)."""
+"""Runs in processes of their own, for tests that kill them: drive.py RECIPE SPEC (SPEC: a pickled SandboxSpec).
 
+Reads one run folder a line, forks a process that runs the recipe there, and writes its pid, then its exit status. What
+is slow to import is imported once, before the forks; no torch thread exists then.
+"""
+
+import os
 import pickle
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
+from turnwise import trainer
 from turnwise.config import claim_run_folder, load_recipe
 from turnwise.pipeline.run import run_recipe
+from turnwise.policy import torch_policy
 from turnwise.types import SandboxSpec, Task
+
+WARM = (torch, AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM, trainer, torch_policy)
 
 
 @dataclass(frozen=True)
@@ -22,11 +34,31 @@ class Fixed:
         return self.spec
 
 
-def main(recipe: str, run_dir: str, spec: str, *overrides: str) -> None:
-    loaded = load_recipe(Path(recipe), overrides)
-    claim_run_folder(loaded, Path(run_dir))
-    environments = Fixed(pickle.loads(Path(spec).read_bytes()))
-    run_recipe(loaded, Path(run_dir), console=Console(), after_stage=lambda folder: None, environments=environments)
+def run(recipe: Path, run_dir: Path, spec: SandboxSpec) -> None:
+    loaded = load_recipe(recipe)
+    claim_run_folder(loaded, run_dir)
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(file=nowhere)
+        run_recipe(loaded, run_dir, console=console, after_stage=lambda folder: None, environments=Fixed(spec))
+
+
+def main(recipe: str, spec: str) -> None:
+    unpickled = pickle.loads(Path(spec).read_bytes())
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                run(Path(recipe), Path(line.strip()), unpickled)
+                status = 0
+            except KeyboardInterrupt:
+                status = 130
+            except Exception:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -129,15 +129,21 @@ class Run:
     ) -> Checkpoint:
         """Keep what the iteration made, first as a checkpoint, then in the journal, and serve it."""
         checkpoint = self.checkpoints.save(stage.name, iteration, steps, trainer.save)
-        self.record(checkpoint)
+        for step, metrics in enumerate(steps):
+            self.journal.record_update(stage.name, iteration, step, metrics)
         self._runner.run(self.shop.policy.update_weights(trainer.state_dict(), self.version(stage, iteration)))
         self.beat()
         return checkpoint
 
-    def record(self, checkpoint: Checkpoint) -> None:
-        """Bring a checkpoint's metrics into the journal; a kill may have come between the two."""
-        for step, metrics in enumerate(checkpoint.steps):
-            self.journal.record_update(checkpoint.stage, checkpoint.iteration, step, metrics)
+    def resume(self, stage: RftStage | RlStage) -> Checkpoint | None:
+        """The stage's newest checkpoint, if any; its metrics enter the journal where a kill came before they could."""
+        found = self.checkpoints.latest(stage.name)
+        if found is not None:
+            held = {(update.iteration, update.step) for update in self.journal.updates(stage.name)}
+            for step, metrics in enumerate(found.steps):
+                if (found.iteration, step) not in held:
+                    self.journal.record_update(stage.name, found.iteration, step, metrics)
+        return found
 
     # Problems
 

@@ -6,7 +6,7 @@ order. So a resumed run needs no state of its own: it walks the recipe from the 
 the journal and the finished iterations among the checkpoints, and works only where one is missing.
 
 The order that makes this safe: an iteration's checkpoint gets its name in one rename, with the metrics of its steps
-inside; only then the journal gets those metrics, and it gets them again at every start.
+inside; only then the journal gets those metrics, and a start gives it what it lacks.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from turnwise.pipeline.checkpoints import Checkpoint, Checkpoints
-from turnwise.pipeline.context import Run
+from turnwise.pipeline.context import RUN, Run
 from turnwise.pipeline.progress import Progress
 from turnwise.pipeline.recipe import OPERATIONAL_KEYS, Recipe, RftStage, flat
 from turnwise.pipeline.stages import fine_tune, reinforce
@@ -26,6 +26,7 @@ from turnwise.pipeline.workshop import open_workshop
 from turnwise.rollout import Environments
 from turnwise.store import Journal
 
+FINISHED = "finished"
 AfterStage = Callable[[Path], None]
 
 
@@ -53,8 +54,18 @@ def run_recipe(
             if newest is not None:
                 run.serve_stored(newest)
             _stages(run, lambda: after_stage(run_dir))
+            journal.set_state(RUN, FINISHED, True)
         finally:
             runner.run(shop.close())
+
+
+def is_finished(run_dir: Path) -> bool:
+    """True when the run in this folder came to its end; nothing heavy is loaded to find out."""
+    path = run_dir / "journal.sqlite"
+    if not path.is_file():
+        return False
+    with Journal.read(path) as journal:
+        return bool(journal.state(RUN, FINISHED))
 
 
 def _stages(run: Run, after_stage: Callable[[], None]) -> None:

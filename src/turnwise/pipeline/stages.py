@@ -26,7 +26,7 @@ def fine_tune(run: Run, stage: RftStage) -> int:
 
     Where nothing is resolved the weights stay as they are, and the run says so. Returns the stage's last iteration.
     """
-    done = run.checkpoints.latest(stage.name)
+    done = run.resume(stage)
     if done is None:
         collector = run.shop.collector(stage, stage.demonstration)
         requests = [
@@ -39,7 +39,6 @@ def fine_tune(run: Run, stage: RftStage) -> int:
         trainer = open_trainer(run.recipe, stage, run.weights, resume=None)
         steps = _imitate(run, stage, trainer, trajectories, kept)
         done = run.finish_iteration(stage, RFT_ITERATION, trainer, steps)
-    run.record(done)
     run.weights = str(done.path)
     return RFT_ITERATION
 
@@ -77,10 +76,7 @@ def reinforce(run: Run, stage: RlStage) -> int:
         run.progress.say(f"{stage.name}: the refresh leaves no problem, so there is nothing to train on")
         return 0
     run.progress.say(f"{stage.name}: {len(pool)} of {len(run.shop.train_tasks)} problems")
-    done = run.checkpoints.latest(stage.name)
-    trainer = None
-    if done is not None:
-        run.record(done)
+    done, trainer = run.resume(stage), None
     begun = done.iteration if done else 0
     for iteration in range(begun, stage.iterations + 1):
         if iteration > begun:

@@ -132,7 +132,7 @@ def _need_torch() -> None:
         from transformers.utils import logging
     except ModuleNotFoundError as error:
         raise InputError(f"training and sampling need {error.name}: pip install 'turnwise[train]'") from error
-    logging.disable_progress_bar()  # bars of loading and saving would tear up the live line
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # bars of loading would tear up the live line
 
 
 def trainer_config(recipe: Recipe, stage: RftStage | RlStage) -> "TrainerConfig":
