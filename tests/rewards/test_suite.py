@@ -25,6 +25,7 @@ import sys
 import unittest
 
 import pytest
+from pytest import mark
 
 from calc import add, boom
 
@@ -44,12 +45,12 @@ def test_passes():
     assert sys.argv == ["pytest"]
 
 
-@pytest.mark.xfail
+@mark.xfail
 def test_expected_failure():
     assert 0
 
 
-@pytest.mark.skip
+@mark.skip
 def test_skipped():
     pass
 

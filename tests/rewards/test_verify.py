@@ -121,9 +121,9 @@ async def test_a_right_fix_counts_although_the_agent_spoiled_test_files(small_wo
 
 
 async def test_a_skipped_pass_to_pass_is_tolerated_and_a_skipped_fail_to_pass_is_not(small_world, judge):
-    skipping = "import calc, pytest\n\n\ndef test_add():\n    {}\n\n\ndef test_double():\n    {}\n"
-    kept = small_world.diff({"tests/test_calc.py": skipping.format("assert calc.add(2, 3) == 5", "pytest.skip('no')")})
-    target = small_world.diff({"tests/test_calc.py": skipping.format("pytest.skip('no')", "assert True")})
+    skipping = "import calc\nfrom pytest import skip\n\n\ndef test_add():\n    {}\n\n\ndef test_double():\n    {}\n"
+    kept = small_world.diff({"tests/test_calc.py": skipping.format("assert calc.add(2, 3) == 5", "skip('no')")})
+    target = small_world.diff({"tests/test_calc.py": skipping.format("skip('no')", "assert True")})
 
     tolerated = await judge(small_world.task.patch, replace(small_world.task, test_patch=kept))
     refused = await judge(small_world.task.patch, replace(small_world.task, test_patch=target))

@@ -188,6 +188,7 @@ def _environment_plugins() -> list[str]:
 
 
 def main(results_path: str, mode: str, files: list[str]) -> int:
+    """Run the files that exist (none given: the whole suite) and return pytest's exit code."""
     plugins = [option for name in _environment_plugins() for option in ("-p", name)]
     off = [option for name in OFF for option in ("-p", "no:" + name)]
     paths = os.environ.pop("TURNWISE_PYTHONPATH", "")
