@@ -25,9 +25,9 @@ def without_tests(source: str, test_ids: Collection[str]) -> str:
             raise TaskError(f"{'::'.join(path)} is not defined in its file, so it cannot be hidden")
         doomed.update(found)
     lines = source.split("\n")
-    for first, last, filler in sorted(_cuts(tree, doomed, lines), reverse=True):
-        lines[first - 1 : last] = filler
-    text = "\n".join(lines).rstrip("\n")
+    gone, fillers = _cuts(tree, doomed, lines)
+    kept = [fillers.get(n, line) for n, line in enumerate(lines, 1) if n in fillers or n not in gone]
+    text = "\n".join(kept).rstrip("\n")
     return text + "\n" if text else ""
 
 
@@ -65,17 +65,35 @@ def _definitions(holder: ast.AST) -> Iterator[_Definition]:
             yield from _definitions(child)
 
 
-def _cuts(tree: ast.Module, doomed: set[ast.stmt], lines: list[str]) -> Iterator[tuple[int, int, list[str]]]:
-    """(first line, last line, what stands there instead) for every doomed statement, blank lines after it included."""
+def _cuts(tree: ast.Module, doomed: set[ast.stmt], lines: list[str]) -> tuple[set[int], dict[int, str]]:
+    """(the lines to take out, the lines that get other text), by 1-based number.
+
+    A statement goes with the blank lines after it; the last of a block with those before it, because those after it
+    part the block from the next.
+    """
+    gone: set[int] = set()
+    fillers: dict[int, str] = {}
+    for block, may_be_empty in _blocks(tree):
+        for index, stmt in enumerate(block):
+            if stmt not in doomed:
+                continue
+            first = min([stmt.lineno, *(d.lineno for d in getattr(stmt, "decorator_list", []))])
+            last = stmt.end_lineno or stmt.lineno
+            ends_block = all(later in doomed for later in block[index:])
+            while ends_block and index > 0 and not lines[first - 2].strip():
+                first -= 1
+            while not ends_block and last < len(lines) and not lines[last].strip():
+                last += 1
+            gone.update(range(first, last + 1))
+            if index == 0 and ends_block and not may_be_empty:
+                fillers[first] = " " * stmt.col_offset + "pass"
+    return gone, fillers
+
+
+def _blocks(tree: ast.Module) -> Iterator[tuple[list[ast.stmt], bool]]:
+    """Every block of statements, and whether nothing may be left of it (only the module's own)."""
     for node in ast.walk(tree):
-        for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
-            gone = [stmt for stmt in block if stmt in doomed] if isinstance(block, list) else []
-            emptied = bool(gone) and len(gone) == len(block or []) and not isinstance(node, ast.Module)
-            for index, stmt in enumerate(gone):
-                decorators = getattr(stmt, "decorator_list", [])
-                first = min([stmt.lineno, *(d.lineno for d in decorators)])
-                last = stmt.end_lineno or stmt.lineno
-                filler = [" " * stmt.col_offset + "pass"] if emptied and index == 0 else []
-                while not filler and last < len(lines) and not lines[last].strip():
-                    last += 1
-                yield first, last, filler
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if isinstance(block, list):
+                yield block, node is tree

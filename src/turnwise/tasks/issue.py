@@ -20,6 +20,7 @@ _WRAPPER_NAMES = """
 _WRAPPERS = frozenset(_WRAPPER_NAMES.split())
 _SYMBOLS = {ast.Eq: "==", ast.Is: "is", ast.NotEq: "!=", ast.In: "in", ast.NotIn: "not in", ast.Lt: "<", ast.Gt: ">"}
 _EQUALS = ("assertEqual", "assertEquals", "assertListEqual", "assertDictEqual", "assertTupleEqual", "assertSetEqual")
+_SINGLE = {"assertTrue": "True", "assertFalse": "False", "assertIsNone": "None"}
 _WRONG = ("`{name}` returns a wrong result", "Wrong result from `{name}`", "`{name}` does not do what it should")
 _RAISES = ("`{name}` fails with {error}", "{error} from `{name}`", "`{name}` raises {error}")
 _SILENT = ("`{name}` does not raise {error}", "No {error} from `{name}`", "`{name}` should raise {error}")
@@ -65,13 +66,12 @@ def read_symptom(failure: TestFailure) -> Symptom:
     kind = failure.exception.rpartition(".")[2]
     if kind in ("Failed", "Failure") or "not raised" in failure.message:
         return _silence(failure, statement)
+    run, expected, side = _compared(statement)
     if kind != "AssertionError":
-        run, expected = _compared(statement)
         return Symptom(run or failure.statement, expected, error=kind, message=failure.message)
-    run, expected = _compared(statement)
     if not run:
         return Symptom(failure.statement, message=_first_line(failure.message))
-    return Symptom(run, expected, _observed(failure.message))
+    return Symptom(run, expected, _observed(failure.message, side))
 
 
 def _parsed(statement: str) -> ast.stmt | None:
@@ -93,30 +93,31 @@ def _silence(failure: TestFailure, statement: ast.stmt | None) -> Symptom:
     return Symptom(code, missing_error=error or "an exception")
 
 
-def _compared(statement: ast.stmt | None) -> tuple[str, str]:
-    """(what was run, what it should give) of an assertion; empty texts where it has another form."""
+def _compared(statement: ast.stmt | None) -> tuple[str, str, int]:
+    """(what was run, what it should give, which side of the comparison ran: 0 or 1); empty texts for other forms."""
     if isinstance(statement, ast.Assert):
         test = statement.test
         if isinstance(test, ast.Compare) and len(test.ops) == 1:
             return _sides(test.left, test.comparators[0], test.ops[0])
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-            return ast.unparse(test.operand), "something false"
-        return ast.unparse(test), "something true"
+            return ast.unparse(test.operand), "something false", 0
+        return ast.unparse(test), "something true", 0
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         call = statement.value
-        word = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        word = _call_name(call)
         if len(call.args) >= 2 and (word in _EQUALS or word in ("eq_", "assert_equal")):
             return _sides(call.args[0], call.args[1], ast.Eq())
-        if call.args and word in ("assertTrue", "assertFalse", "assertIsNone"):
-            return ast.unparse(call.args[0]), {"assertTrue": "True", "assertFalse": "False"}.get(word, "None")
-    return "", ""
+        if call.args and word in _SINGLE:
+            return ast.unparse(call.args[0]), _SINGLE[word], 0
+    return "", "", 0
 
 
-def _sides(left: ast.expr, right: ast.expr, op: ast.cmpop) -> tuple[str, str]:
-    run, value = (right, left) if _is_plain(left) and not _is_plain(right) else (left, right)
-    if isinstance(op, (ast.Eq, ast.Is)):
-        return ast.unparse(run), ast.unparse(value)
-    return f"{ast.unparse(left)} {_SYMBOLS.get(type(op), 'compared with')} {ast.unparse(right)}", "True"
+def _sides(left: ast.expr, right: ast.expr, op: ast.cmpop) -> tuple[str, str, int]:
+    if not isinstance(op, (ast.Eq, ast.Is)):
+        return f"{ast.unparse(left)} {_SYMBOLS.get(type(op), 'compared with')} {ast.unparse(right)}", "True", 0
+    if _is_plain(left) and not _is_plain(right):
+        return ast.unparse(right), ast.unparse(left), 1
+    return ast.unparse(left), ast.unparse(right), 0
 
 
 def _is_plain(node: ast.expr) -> bool:
@@ -128,18 +129,20 @@ def _call_name(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
-def _observed(message: str) -> str:
-    """The value that came out, from pytest's or unittest's explanation of an equality; empty where it is not told."""
+def _observed(message: str, side: int) -> str:
+    """The value on one side of a failed equality, from the explanation of it; empty where it is not told."""
     first = _first_line(message).removeprefix("AssertionError: ")
+    plain = re.match(r"(?:assert )?(.+?) is not (?:true|false|None)$", first)
+    if plain:
+        return plain[1]
     if first.startswith("assert "):
-        first = first.removeprefix("assert ")
-        left, equals, _ = first.partition(" == ")
-        return left if equals else ("" if " in " in first else first)
-    match = re.match(r"(?:\w+ differ: )?(.+?) != .+", first)
-    if match:
-        return match[1]
-    match = re.match(r"(.+) is not (?:true|false|None)$", first)
-    return match[1] if match else ""
+        sides = first.removeprefix("assert ").split(" == ")
+        if len(sides) == 1:
+            return sides[0] if re.fullmatch(r"[\w.'\"()\[\]{}, -]*", sides[0]) and " in " not in sides[0] else ""
+    else:
+        sides = re.sub(r"^\w+ differ: ", "", first).split(" != ")
+    # A value that holds the sign itself makes the parting unsure.
+    return sides[side] if len(sides) == 2 else ""
 
 
 def _first_line(message: str) -> str:

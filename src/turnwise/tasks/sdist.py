@@ -79,8 +79,9 @@ def _parsed(requirement: str) -> tuple[str, str]:
 
 def _download(name: str, version: str, folder: Path) -> tuple[Path, str]:
     """The archive and its version: straight from the index where that can be read, else by pip."""
+    index = _pip_index()
     try:
-        page = _get(f"{_index_url()}/{name}/").decode()
+        page = index.page(name)
     except urllib.error.HTTPError as error:
         if error.code == 404:
             raise TaskError(f"{name}: the package registry has no such package; check the spelling") from error
@@ -89,7 +90,7 @@ def _download(name: str, version: str, folder: Path) -> tuple[Path, str]:
         return _pip_download(name, version, folder)
     url, found = _choose(name, version, page)
     path = folder / PurePosixPath(urllib.parse.urlsplit(url).path).name
-    path.write_bytes(_get(urllib.parse.urljoin(f"{_index_url()}/{name}/", url)))
+    path.write_bytes(index.file(urllib.parse.urljoin(f"{index.url}/{name}/", url)))
     wanted = urllib.parse.parse_qs(urllib.parse.urlsplit(url).fragment).get("sha256", [""])[0]
     if wanted and hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
         raise TaskError(f"{name}=={found}: the download does not match the registry's SHA-256; try again")
@@ -116,29 +117,31 @@ def _choose(name: str, version: str, page: str) -> tuple[str, str]:
     return archives[chosen], str(chosen)
 
 
-def _pip_setting(name: str) -> str:
-    for scope in (":env:", "install", "global"):
-        found = subprocess.run(
-            [sys.executable, "-m", "pip", "config", "get", f"{scope}.{name}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if found.returncode == 0:
-            return found.stdout.strip()
-    return ""
+@dataclass(frozen=True)
+class _Index:
+    """The package index that pip is set up for."""
+
+    url: str
+    certificates: str | None
+
+    def page(self, name: str) -> str:
+        return self.file(f"{self.url}/{name}/").decode()
+
+    def file(self, url: str) -> bytes:
+        context = ssl.create_default_context(cafile=self.certificates)
+        request = urllib.request.Request(url, headers={"User-Agent": "turnwise", "Accept": "text/html"})
+        with urllib.request.urlopen(request, timeout=60, context=context) as answer:
+            content: bytes = answer.read()
+        return content
 
 
-def _index_url() -> str:
-    return (_pip_setting("index-url") or "https://pypi.org/simple").rstrip("/")
-
-
-def _get(url: str) -> bytes:
-    context = ssl.create_default_context(cafile=_pip_setting("cert") or None)
-    request = urllib.request.Request(url, headers={"User-Agent": "turnwise", "Accept": "text/html"})
-    with urllib.request.urlopen(request, timeout=60, context=context) as answer:
-        content: bytes = answer.read()
-    return content
+def _pip_index() -> _Index:
+    """From `pip config list`, whose later lines win; the environment's (`:env:`) win over all files."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = re.findall(r"^(:env:|global|install|site|user)\.([\w-]+)='(.*)'$", listed, re.MULTILINE)
+    settings = {name: value for _, name, value in sorted(found, key=lambda line: line[0] == ":env:")}
+    return _Index(settings.get("index-url", "https://pypi.org/simple").rstrip("/"), settings.get("cert"))
 
 
 def _pip_download(name: str, version: str, folder: Path) -> tuple[Path, str]:
