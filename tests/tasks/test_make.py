@@ -134,3 +134,11 @@ async def test_a_package_whose_bugs_nobody_notices_is_refused(tasks, registry, c
     options = MakeOptions(repeats=1, kinds=("loop_control",))
     with pytest.raises(TaskError, match="its tests noticed none of the bugs tried"):
         await make_tasks("turnwise-demo==1.0", FreshSuiteRunner(backend), EnvironmentStore(cache), options)
+
+
+async def test_a_fresh_machine_builds_everything_from_the_row(tasks, registry, tmp_path, backend):
+    task = tasks[0]
+    spec = await EnvironmentStore(tmp_path / "fresh").prepare(task)
+    assert git(spec.root, "rev-parse", "HEAD").strip() == task.base_commit
+    gold = await verify(task, task.patch, backend=backend, spec=spec, timeout_s=60)
+    assert gold.kind is VerdictKind.RESOLVED, gold.log

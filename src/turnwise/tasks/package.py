@@ -1,8 +1,10 @@
 """A package made ready for task making: unpacked, its environment installed, its own suite run."""
 
 import asyncio
+import json
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +145,10 @@ def _new_root(source: Path, python: PythonEnvironment, root: Path) -> Path:
 
 
 class _Builder:
-    """Puts an environment together until the package's tests can be collected, then freezes it."""
+    """Puts an environment together until the package's tests can be collected, then freezes it.
+
+    What was found is noted in the cache: making tasks from the same package again goes on from there.
+    """
 
     def __init__(
         self, sdist: Sdist, source: Path, environments: EnvironmentStore, workspace: Path, run_suite: SuiteRunner
@@ -153,29 +158,45 @@ class _Builder:
         self._environments = environments
         self._workspace = workspace
         self._run_suite = run_suite
+        self._note = (
+            environments.cache_dir / "discovered" / f"{sdist.sha256}-{sys.version_info[0]}.{sys.version_info[1]}"
+        )
         self.complaint = ""
 
     async def build(self, test_files: Sequence[str]) -> tuple[SourceDistribution, PythonEnvironment, tuple[str, ...]]:
         """The frozen description, the environment it stands for, and the package's module files in the repository."""
+        if self._note.exists():
+            noted = json.loads(self._note.read_text())
+            self.complaint = noted["complaint"]
+            environment = self._described(noted["requirements"], noted["import_paths"])
+            python = await asyncio.to_thread(self._environments.python_environment, environment)
+            return environment, python, tuple(noted["modules"])
         draft = PythonEnvironment(self._environments.new_draft(self._sdist))
-        paths, modules, declared = await asyncio.to_thread(self._install, draft)
-        await self._install_missing(draft, paths, test_files, declared)
-        frozen = draft.frozen(self._sdist.package)
-        environment = SourceDistribution(self._sdist.package, self._sdist.version, self._sdist.sha256, frozen, paths)
+        paths, modules = await asyncio.to_thread(self._install, draft)
+        await self._install_missing(draft, paths, test_files)
+        environment = self._described(draft.frozen(self._sdist.package), paths)
         python = await asyncio.to_thread(self._environments.adopt, environment, draft.folder)
+        self._take_note(environment, modules)
         return environment, python, modules
 
-    def _install(self, draft: PythonEnvironment) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
+    def _described(self, requirements: Sequence[str], paths: Sequence[str]) -> SourceDistribution:
+        sdist = self._sdist
+        return SourceDistribution(sdist.package, sdist.version, sdist.sha256, tuple(requirements), tuple(paths))
+
+    def _take_note(self, environment: SourceDistribution, modules: Sequence[str]) -> None:
+        found = {"requirements": environment.requirements, "import_paths": environment.import_paths}
+        self._note.parent.mkdir(exist_ok=True)
+        making = self._note.with_name(f".{uuid.uuid4().hex}")
+        making.write_text(json.dumps({**found, "modules": modules, "complaint": self.complaint}))
+        making.replace(self._note)
+
+    def _install(self, draft: PythonEnvironment) -> tuple[tuple[str, ...], tuple[str, ...]]:
         draft.create()
         draft.install("pytest", str(self._sdist.path))
-        declared = declared_requirements(self._source, draft.metadata(self._sdist.package))
-        _install_best_effort(draft, declared)
-        paths, modules = draft.take_out_modules(self._sdist.package, self._source)
-        return paths, modules, declared
+        _install_best_effort(draft, declared_requirements(self._source, draft.metadata(self._sdist.package)))
+        return draft.take_out_modules(self._sdist.package, self._source)
 
-    async def _install_missing(
-        self, draft: PythonEnvironment, paths: Sequence[str], test_files: Sequence[str], declared: Sequence[str]
-    ) -> None:
+    async def _install_missing(self, draft: PythonEnvironment, paths: Sequence[str], test_files: Sequence[str]) -> None:
         """Run the suite and install what its collection misses, as long as that brings something new."""
         tried: set[str] = set()
         spec = sandbox_spec(_new_root(self._source, draft, self._workspace / "draft"), draft, paths)
