@@ -63,7 +63,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one sandbox may use. `output_bytes` and the time-out (see `Sandbox.exec`) hold per command, the rest per sandbox."""
+    """What one sandbox may use; `output_bytes` holds per command."""
 
     memory_mb: int = 1024
     processes: int = 64
@@ -108,7 +108,10 @@ class ExecResult:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a response is sampled. The defaults are the only ones fit for training: temperature 1, every truncation off (PAPER.md, finding 2)."""
+    """How a response is sampled.
+
+    The defaults are the only ones fit for training: temperature 1, every truncation off (PAPER.md, finding 2).
+    """
 
     max_tokens: int
     stop_token_ids: tuple[int, ...] = ()
@@ -122,7 +125,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sampled response: `token_ids` include the stop token that ended it; `logprobs` are of the temperature-1 distribution, one per token."""
+    """One sampled response, with the stop token that ended it.
+
+    `logprobs` are of the temperature-1 distribution, one per token.
+    """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -138,7 +144,7 @@ class FormatError(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why an episode ended. Whether it is the policy's doing or the infrastructure's is decided here and nowhere else."""
+    """Why an episode ended; here, and nowhere else, it is decided whether the policy or the infrastructure did it."""
 
     SUBMITTED = "submitted"
     TURN_LIMIT = "turn_limit"
@@ -151,7 +157,7 @@ class StopReason(StrEnum):
 
     @property
     def is_infrastructure(self) -> bool:
-        """True where the episode says nothing about the policy: retried, then left out of the loss and of group statistics."""
+        """True where the episode says nothing about the policy: retried, then out of loss and group statistics."""
         return self in (StopReason.SANDBOX_FAILURE, StopReason.POLICY_FAILURE, StopReason.VERIFICATION_FAILURE)
 
 
@@ -254,8 +260,9 @@ class Verdict:
 class Trajectory:
     """One whole episode as one flat token sequence.
 
-    `token_ids_T` int64, `action_mask_T` bool (True on tokens the policy sampled), `behavior_logprobs_T` float32 (0 where
-    the mask is False). Sampled tokens are kept as sampled, never re-tokenized; observations are appended, never merged.
+    `token_ids_T` int64, `action_mask_T` bool (True on tokens the policy sampled), `behavior_logprobs_T` float32
+    (0 where the mask is False). Sampled tokens are kept as sampled, never re-tokenized; observations are appended,
+    never merged.
     """
 
     episode_id: str
