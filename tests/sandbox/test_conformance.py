@@ -123,7 +123,7 @@ async def test_a_fork_starts_where_the_snapshot_was_taken(sandbox: Sandbox) -> N
 async def test_a_fork_of_a_fork_keeps_deletions(sandbox: Sandbox) -> None:
     await sandbox.exec("rm README", timeout_s=20)
     async with sandbox.fork(await sandbox.snapshot()) as child:
-        await child.exec("rm -rf pkg; echo x > x", timeout_s=20)
+        await child.exec("rm -rf pkg .git; echo x > x", timeout_s=20)
         ref = await child.snapshot()
     async with sandbox.fork(ref) as grandchild:
         assert await out(grandchild, "ls") == "x\n"

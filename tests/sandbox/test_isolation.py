@@ -15,7 +15,6 @@ from turnwise.errors import SandboxError
 from turnwise.sandbox import Sandbox, SandboxBackend
 from turnwise.types import ExecResult, Mount, SandboxSpec
 
-
 BASE_PYTHON = Path(sys.base_prefix).resolve() / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 NAMESPACES = ("pid", "ipc", "uts", "net", "mnt", "user")
 
@@ -73,8 +72,8 @@ async def test_the_root_is_not_to_be_found_through_the_mount_table(isolated: San
 
 
 async def test_clean_sources_of_packages_are_masked(isolated: Sandbox) -> None:
-    find = "find / -xdev -path /proc -prune -o -path '*-packages/*' -print 2>/dev/null; find /usr -path '*-packages/*'"
-    assert (await run(isolated, find)).output == ""
+    find = "find /usr /opt /root /home -path '*-packages/*' -o -name '*.whl' 2>/dev/null | grep -v importlib/data"
+    assert (await run(isolated, find)).output == ""  # (the standard library's own tests bring two empty wheels)
     if os.access(BASE_PYTHON, os.X_OK):
         version = (await run(isolated, f"{BASE_PYTHON} --version")).output
         assert version == f"Python {sys.version.split()[0]}\n"

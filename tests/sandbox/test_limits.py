@@ -32,7 +32,7 @@ async def test_the_number_of_processes_is_bound(isolated: Sandbox, spec: Sandbox
         "import os, signal\nn = 0\ntry:\n    while n < 500:\n        if os.fork() == 0: signal.pause()\n"
         "        n += 1\nexcept BlockingIOError: pass\nprint(n)\nos.killpg(0, 9)"
     )
-    result = await isolated.exec(f'setsid -w python3 -c "{count}" | cat', timeout_s=20)
+    result = await isolated.exec(f'setsid -w python3 -uc "{count}" | cat', timeout_s=20)
     assert 0 < int(result.output) <= spec.limits.processes
     assert await alive(isolated)
 

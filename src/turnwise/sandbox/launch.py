@@ -148,18 +148,19 @@ class Launcher:
             Path(f"/proc/{guest.process.pid}/{kind}_map").write_text(_USER_MAP)
 
     def _arguments(self, spec: SandboxSpec, control: Path, restore: bool) -> list[str]:
-        launch = ["sh", "-c", _script("launch.sh"), "launch", str(control), str(spec.limits.disk_mb)]
+        launch = ["/bin/sh", "-c", _script("launch.sh"), "launch", str(control), str(spec.limits.disk_mb)]
         launch += [
             "overlay" if self._can_overlay(spec.root) else "copy",
             "restore" if restore else "fresh",
             "root" if self._as_root else "user",
         ]
-        guest = ["sh", f"{CONTROL}/init", *_shell_arguments(spec.limits)]
+        guest = ["/bin/sh", f"{CONTROL}/init", *_shell_arguments(spec.limits)]
         bwrap = [self._bwrap, *_NAMESPACES, "--as-pid-1", "--cap-drop", "ALL"]
         view = [*self._host_arguments, *spec_arguments(spec, control)]
         if not self._as_root:
             return [self._unshare, "--user", "--map-root-user", "--mount", *launch, *bwrap, *view, *guest]
-        wait = ["sh", "-c", _script("unshared.sh"), str(control / "reply")]
+        wait = ["/bin/sh", "-c", _script("unshared.sh"), str(control / "reply")]
         become = [self._setpriv, "--reuid", f"{AGENT}", "--regid", f"{AGENT}", "--clear-groups"]
         become += [f"--{kind}={_KEPT_CAPABILITIES}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
-        return [self._unshare, "--user", "--mount", *wait, *launch, *bwrap, *_ROOT_CAPABILITIES, *view, *become, *guest]
+        bwrap += _ROOT_CAPABILITIES
+        return [self._unshare, "--user", "--mount", *wait, *launch, *bwrap, *view, *guest, *become]

@@ -34,8 +34,8 @@ class Ran:
 
 
 class Shell:
-    """One sandbox's shell. What ends it (`exit`, `exec`, `set -e`, a time-out) does not end the sandbox: the next command
-    finds a new one, in the same directory and environment, without the variables and functions not exported."""
+    """One sandbox's shell. What ends it (`exit`, `exec`, `set -e`, a time-out) does not end the sandbox: the next
+    command finds a new one, in the same directory and environment; variables not exported and functions are gone."""
 
     def __init__(self, launcher: Launcher, spec: SandboxSpec, control: Path) -> None:
         self._launcher = launcher
@@ -111,7 +111,7 @@ class Shell:
             raise SandboxError(f"the sandbox {self._failure}")
 
     async def _interrupt(self, elders: list[processes.Process]) -> Reply:
-        """Have the shell end at the next chance, and kill what the running command started; then the shell, if need be."""
+        """Have the shell end when it can, kill what the running command started, then, if need be, the shell."""
         processes.send(self._shell_pid, signal.SIGUSR2)
         processes.kill(self._init_pid, elders, {self._shell_pid})
         reply = await self._wait(_SETTLE_S)

@@ -7,6 +7,7 @@ Sandboxes' disks never lie here: they are tmpfs mounts that end with their sandb
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -42,8 +43,9 @@ class StateFolder:
 
     def __init__(self, parent: Path) -> None:
         sweep(parent)
-        owner = f"turnwise-{os.getuid()}-{os.getpid()}-{start_time(os.getpid())}-"
-        self.path = Path(tempfile.mkdtemp(prefix=owner, dir=parent))
+        owner = f"turnwise-{os.getuid()}-{os.getpid()}-{start_time(os.getpid())}"
+        self.path = parent / f"{owner}-{secrets.token_hex(8)}"
+        # The janitor comes first: no instant is left at which a killed owner would leave a folder behind.
         self._janitor = subprocess.Popen(
             ["/bin/sh", "-c", _JANITOR, "sh", str(self.path)],
             stdin=subprocess.PIPE,
@@ -52,6 +54,7 @@ class StateFolder:
             cwd="/",
             start_new_session=True,  # a Ctrl-C at the terminal, or a kill of its group, must not end it first
         )
+        self.path.mkdir(mode=0o700)
 
     def remove(self) -> None:
         """Remove the folder and end the janitor; blocks for a few milliseconds."""

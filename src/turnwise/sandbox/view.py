@@ -5,11 +5,11 @@ mounts. Writable, on the sandbox's own disk: the workdir, `/tmp` (with HOME), `/
 is there. Every site-packages directory of the host is masked: a package's clean source is the answer to the tasks.
 """
 
-import glob
+import functools
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from turnwise.types import SandboxSpec
@@ -51,7 +51,6 @@ _ETC_OWN = {
     "gitconfig": "[safe]\n\tdirectory = *\n[user]\n\tname = agent\n\temail = agent@sandbox\n"
     "[init]\n\tdefaultBranch = main\n[advice]\n\tdetachedHead = false\n[core]\n\tpager = cat\n",
 }
-_PACKAGES = ("lib/python*/site-packages", "lib/python*/dist-packages", "lib64/python*/site-packages", "pkgs", "envs")
 
 
 def write_etc(directory: Path) -> None:
@@ -67,17 +66,30 @@ def write_etc(directory: Path) -> None:
         (directory / name).write_text(text)
 
 
-def python_prefixes() -> list[str]:
+def python_prefixes() -> tuple[str, ...]:
     """Where the running Python's base installation lies, as named and as resolved, if outside `/usr` and reachable."""
     prefixes = {Path(sys.base_prefix), Path(sys.base_prefix).resolve()}
-    return sorted(str(path) for path in prefixes if not path.is_relative_to("/usr") and os.access(path, os.X_OK))
+    return tuple(sorted(str(path) for path in prefixes if not path.is_relative_to("/usr") and os.access(path, os.X_OK)))
 
 
-def _masked(prefixes: list[str]) -> Iterator[str]:
-    for prefix in ("/usr", "/usr/local", *prefixes):
-        for pattern in _PACKAGES:
-            found = (Path(match) for match in glob.glob(f"{glob.escape(prefix)}/{pattern}"))  # noqa: PTH207
-            yield from (str(path) for path in found if path.is_dir() and not path.is_symlink() and any(path.iterdir()))
+@functools.cache
+def _masked(prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    """The directories with packages of Pythons anywhere on the host (half a second; once per process).
+
+    Wheels count: pip's own carries copies of some packages, and Debian and ensurepip keep more.
+    """
+    below = [
+        path for path in ("/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/local", *prefixes) if Path(path).is_dir()
+    ]
+    named = " -o ".join(f"-name {name}" for name in ("site-packages", "dist-packages", "ensurepip")).split()
+    command = ["find", *below, "-xdev", "-type", "d", "(", *named, ")", "-prune", "-print0"]
+    found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
+    others = [
+        Path("/usr/share/python-wheels"),
+        *(Path(prefix, name) for prefix in prefixes for name in ("pkgs", "envs")),
+    ]
+    paths = {os.fsdecode(name) for name in found.split(b"\0") if name}
+    return tuple(sorted(paths | {str(path) for path in others if path.is_dir()}))
 
 
 def host_arguments(etc: Path, empty: Path) -> list[str]:
