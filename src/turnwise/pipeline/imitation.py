@@ -1,7 +1,7 @@
 """What rejection fine-tuning trains on (PAPER.md sec 4.2)."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,8 +33,3 @@ def with_opening(trajectory: Trajectory, opening_ids: Sequence[int]) -> Trajecto
         ),
         turns=turns,
     )
-
-
-def with_openings(trajectories: Sequence[Trajectory], openings: Mapping[str, Sequence[int]]) -> list[Trajectory]:
-    """Every trajectory behind the opening of its task, given by task id."""
-    return [with_opening(trajectory, openings[trajectory.task_id]) for trajectory in trajectories]

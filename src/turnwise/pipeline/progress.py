@@ -46,10 +46,7 @@ class Tally:
             f"{self.resolved} resolved ({share})",
             f"{self.sampled_tokens / max(elapsed_s, 1e-9):,.0f} tokens/s",
         ]
-        if self.failures:
-            parts.append(
-                "failed and retried: " + ", ".join(f"{n} {cause}" for cause, n in sorted(self.failures.items()))
-            )
+        parts += [f"{count} {cause}" for cause, count in sorted(self.failures.items()) if count]
         if fresh and left > 0:
             minutes, seconds = divmod(round(left * elapsed_s / fresh), 60)
             parts.append(f"{minutes}:{seconds:02d} to go")

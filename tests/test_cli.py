@@ -1,0 +1,149 @@
+"""The command as a shell sees it: help without torch, one line for an error, and the verbs that need no model."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from turnwise.config import claim_run_folder, load_recipe
+from turnwise.evaluation import StageResult
+from turnwise.pipeline.run import recipe_hash
+from turnwise.store import EpisodeKey, Journal
+from turnwise.tasks import write_tasks
+from turnwise.types import StopReason, Verdict, VerdictKind
+
+RECIPE = """
+[run]
+name = "done"
+[model]
+checkpoint = "model"
+[evaluation]
+points = ["base"]
+runs = 1
+k = 1
+"""
+
+
+@pytest.fixture
+def turnwise(tmp_path):
+    """Run the command in an empty folder."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "turnwise.cli", *map(str, arguments)]
+        environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture
+def task_file(small_world, tmp_path) -> Path:
+    environment = replace(small_world.task.environment, sha256="0" * 64)
+    task = replace(small_world.task, environment=environment, meta={"split": "train", "kind": "arithmetic"})
+    write_tasks(tmp_path / "tasks.jsonl", [task])
+    return tmp_path / "tasks.jsonl"
+
+
+@pytest.fixture
+def finished(tmp_path) -> Path:
+    """The folder of a finished run that only evaluated one task once."""
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    run_dir = tmp_path / "runs" / "done"
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    claim_run_folder(recipe, run_dir)
+    key = EpisodeKey("base", "evaluate", 0, "small__calc-1", 0)
+    with Journal.open(run_dir / "journal.sqlite", recipe_hash(recipe)) as journal:
+        journal.start_episode(key, [1, 2], [("user", "It is broken.")])
+        journal.finish_episode(key, StopReason.SUBMITTED, "diff")
+        journal.record_verdict("small__calc-1", "diff", Verdict(VerdictKind.RESOLVED))
+        journal.record_rewards(key, {"resolved": 1.0})
+        figures = StageResult("base", 1.0, None, 1.0, 1, 1, 1, 1.0, 0.0, 0.0)
+        journal.record_evaluation("base", 0, asdict(figures))
+        journal.set_state("run", "finished", True)
+    return run_dir
+
+
+@pytest.mark.parametrize("arguments", ["--help", "train --help", "tasks make --help", "--version", "tasks list --help"])
+def test_help_loads_nothing_heavy(arguments):
+    probe = (
+        "import sys\nfrom turnwise.cli import main\n"
+        f"try:\n    main({arguments.split()})\nexcept SystemExit as leaving:\n    assert not leaving.code\n"
+        "print(sorted(set(sys.modules) & {'torch', 'transformers', 'matplotlib', 'pyarrow'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+    assert len(done.stdout.splitlines()) > 1
+
+
+def test_an_error_is_one_line_and_exit_code_1(turnwise):
+    done = turnwise("train", "absent.toml")
+    assert (done.returncode, done.stderr) == (1, "turnwise: absent.toml: no such recipe file\n")
+    assert "Traceback" in turnwise("--debug", "train", "absent.toml").stderr
+
+
+def test_a_wrong_override_names_the_key_before_anything_heavy_starts(turnwise, tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    done = turnwise("train", "recipe.toml", "--set", "evaluation.rnus=3")
+    assert done.returncode == 1
+    assert done.stderr == "turnwise: --set: evaluation.rnus: unknown key; did you mean 'runs'?\n"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_tasks_are_listed_and_shown_without_their_solution(turnwise, task_file):
+    listed = turnwise("tasks", "list", task_file)
+    assert "small__calc-1" in listed.stdout
+    assert "1 tasks, 1 train" in listed.stdout
+    shown = turnwise("tasks", "show", "small__calc-1", task_file).stdout
+    assert "add(2, 3) gives -1" in shown
+    assert "a + b" not in shown
+    assert "a + b" in turnwise("tasks", "show", "small__calc-1", task_file, "--solution").stdout
+    assert "no task is called 'other'" in turnwise("tasks", "show", "other", task_file).stderr
+
+
+def test_making_tasks_leaves_an_existing_file_alone(turnwise, task_file):
+    before = task_file.read_bytes()
+    done = turnwise("tasks", "make", "toolz", "--out", task_file)
+    assert done.returncode == 1
+    assert "exists already" in done.stderr
+    assert task_file.read_bytes() == before
+
+
+def test_a_finished_run_says_so_and_shows_its_table(turnwise, finished):
+    done = turnwise("train", "recipe.toml")
+    assert done.returncode == 0, done.stderr
+    assert "is finished" in done.stdout
+    assert "100.0" in done.stdout
+    assert json.loads((finished / "summary.json").read_text())["stages"][0]["name"] == "base"
+    assert (finished / "report.html").is_file()
+
+
+def test_a_different_recipe_in_the_folder_is_refused(turnwise, finished):
+    done = turnwise("train", "recipe.toml", "--set", "evaluation.runs=2")
+    assert done.returncode == 1
+    assert "evaluation.runs: 1 → 2" in done.stderr
+
+
+def test_report_and_export_read_the_journal(turnwise, finished, tmp_path):
+    assert "100.0" in turnwise("report", finished).stdout
+    assert turnwise("export", finished, "--out", "episodes.jsonl").returncode == 0
+    assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 1
+    assert turnwise("export", finished, "--out", "preds.json", "--format", "preds").returncode == 0
+    assert json.loads((tmp_path / "preds.json").read_text())["small__calc-1"]["model_patch"] == "diff"
+
+
+def test_a_folder_without_a_run_is_named(turnwise):
+    done = turnwise("report", "nowhere")
+    assert (done.returncode, "nowhere" in done.stderr) == (1, True)
+
+
+def test_eval_takes_the_scaffold_of_a_recipe_and_names_a_missing_checkpoint(turnwise, finished, task_file):
+    done = turnwise("eval", "--model", "./nothing", "--tasks", task_file, "--split", "*", "--recipe", "recipe.toml")
+    assert done.returncode == 1
+    assert "nothing" in done.stderr
+    kept = load_recipe(finished.parent / "eval-nothing" / "recipe.toml")
+    assert kept.tasks.path == str(task_file)
+    assert kept.stages == ()
