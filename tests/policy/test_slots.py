@@ -81,6 +81,25 @@ def test_a_session_takes_over_the_ended_slot_that_shares_its_opening():
     assert table.claim("b", prompt(*LONG[:25], 1)) == Claim(0, 25)
 
 
+def test_sessions_with_the_same_opening_are_a_family_until_one_rewrites_it():
+    opening = prompt(*range(100, 180))
+    table = SlotTable(4, 128)
+    for session, token_ids in (("a", opening), ("b", prompt(*opening, 1, 2)), ("c", opening[:70]), ("d", opening)):
+        served(table, session, token_ids)
+    assert table.family(0) == table.family(1) == (1, 79)
+    assert table.family(2) == (2, 69)
+    assert table.family(3) == (1, 79)
+    served(table, "b", prompt(*opening[:50], 1, 2))
+    assert table.family(1) == (-1, 0)
+
+
+def test_short_openings_make_no_family():
+    table = SlotTable(2, 64)
+    served(table, "a", LONG)
+    served(table, "b", LONG)
+    assert table.family(0) == table.family(1) == (-1, 0)
+
+
 def test_a_cleared_table_holds_nothing():
     table = SlotTable(1, 64)
     served(table, "a", LONG)

@@ -80,6 +80,22 @@ async def test_a_shared_system_prompt_is_computed_once_across_tasks(start, build
         assert_parity(build_model(), played)
 
 
+@pytest.mark.parametrize("name", ["qwen2", "mistral"])
+async def test_groups_that_share_openings_decode_together(name, start, build_model, play, assert_parity):
+    policy = start(build_model(name))
+    openings = [[5 + (i * i + task) % 80 for i in range(70 + task)] for task in range(3)]
+    episodes = await asyncio.gather(
+        *(
+            play(policy, f"t{t}/{i}", openings[t], seed=9 * t + i, observation=range(i + 1))
+            for t in range(3)
+            for i in range(4)
+        ),
+        play(policy, "alone", range(4, 90), seed=99),
+    )
+    for played in episodes:
+        assert_parity(build_model(name), played)
+
+
 async def test_more_sessions_than_slots_lose_their_cache_but_not_their_correctness(
     start, build_model, play, assert_parity
 ):

@@ -3,7 +3,7 @@
 Single-threaded and synchronous: `torch_policy` runs it in a worker thread.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -163,19 +163,32 @@ class Engine:
             self._sample(ready, logits_BV)
 
     def _plan(self) -> list[tuple[Request, Row]]:
-        """What each running request is fed: first those with one token, then chunks of prompts within the budget."""
+        """What each running request is fed: first those with one token, families first; then prompts in the budget."""
         budget = self._prefill_tokens
-        singles: list[tuple[Request, Row]] = []
+        singles: list[Request] = []
         chunks: list[tuple[Request, Row]] = []
         for request in self._running:
             pending = self._table.pending(request.slot)
-            count = min(pending, budget) if pending > 1 else pending
-            if count:
-                row = Row(request.slot, int(self._table.computed[request.slot]), count)
-                (singles if count == 1 else chunks).append((request, row))
-            if pending > 1:
+            if pending == 1:
+                singles.append(request)
+            elif budget > 1:
+                count = min(pending, budget)
+                chunks.append((request, Row(request.slot, int(self._table.computed[request.slot]), count)))
                 budget -= count
-        return singles + chunks
+        return self._single_rows(singles) + chunks
+
+    def _single_rows(self, requests: Sequence[Request]) -> list[tuple[Request, Row]]:
+        """Rows of one token, ordered by family; whoever is alone in its family, or hasn't computed it, has none."""
+        families = [self._table.family(request.slot) for request in requests]
+        starts = [int(self._table.computed[request.slot]) for request in requests]
+        sizes = Counter(family for (family, shared), start in zip(families, starts, strict=True) if start >= shared)
+        rows = [
+            Row(request.slot, start, 1, family, shared)
+            if sizes[family] > 1 and start >= shared
+            else Row(request.slot, start, 1)
+            for request, (family, shared), start in zip(requests, families, starts, strict=True)
+        ]
+        return sorted(zip(requests, rows, strict=True), key=lambda fed: -fed[1].family)
 
     def _sample(self, ready: Sequence[Request], logits_BV: Tensor) -> None:
         decoding_BV = logits_BV

@@ -1,4 +1,4 @@
-"""Keys and values of many sequences: per layer two tensors (slots, capacity, kv_heads, head_dim) that grow."""
+"""Keys and values of many sequences: per layer two tensors (slots, kv_heads, capacity, head_dim) that grow."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ CAPACITY_STEP = 256
 
 @dataclass
 class LayerKV:
-    """One layer's store. Token-major, so that a step's new tokens are one `index_copy_` and a prefix one block."""
+    """One layer's store; a head's keys lie one after the other, as attention reads them."""
 
     keys: Tensor
     values: Tensor
@@ -23,10 +23,10 @@ class LayerKV:
 
 
 def _rows(store: Tensor, slot: int, start: int, stop: int) -> Tensor:
-    _, capacity, heads, size = store.shape
-    width = heads * size
+    _, heads, capacity, size = store.shape
+    head = capacity * size
     return store.as_strided(
-        (1, heads, stop - start, size), (capacity * width, size, width, 1), (slot * capacity + start) * width
+        (1, heads, stop - start, size), (heads * head, head, size, 1), slot * heads * head + start * size
     )
 
 
@@ -57,28 +57,28 @@ class KVStore:
             kv.values = _grow(kv.values, grown)
         self._capacity = grown
 
-    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> LayerKV:
-        """Store N new tokens (1, kv_heads, N, head_dim) at their `places`: slot * capacity + position."""
+    def write(self, layer: int, slots: Tensor, positions: Tensor, keys: Tensor, values: Tensor) -> LayerKV:
+        """Store N new tokens (1, kv_heads, N, head_dim) at their slots and positions."""
         if layer not in self._layers:
             self._layers[layer] = LayerKV(self._empty(keys), self._empty(values))
         kv = self._layers[layer]
-        kv.keys.flatten(0, 1).index_copy_(0, places, keys[0].transpose(0, 1))
-        kv.values.flatten(0, 1).index_copy_(0, places, values[0].transpose(0, 1))
+        kv.keys[slots, :, positions] = keys[0].transpose(0, 1)
+        kv.values[slots, :, positions] = values[0].transpose(0, 1)
         return kv
 
     def copy_prefix(self, source: int, target: int, tokens: int) -> None:
         """Give slot `target` the first `tokens` of slot `source`."""
         for kv in self._layers.values():
-            kv.keys[target, :tokens] = kv.keys[source, :tokens]
-            kv.values[target, :tokens] = kv.values[source, :tokens]
+            kv.keys[target, :, :tokens] = kv.keys[source, :, :tokens]
+            kv.values[target, :, :tokens] = kv.values[source, :, :tokens]
 
     def _empty(self, like: Tensor) -> Tensor:
         _, heads, _, size = like.shape
-        return like.new_empty((self._slots, self._capacity, heads, size))
+        return like.new_empty((self._slots, heads, self._capacity, size))
 
 
 def _grow(store: Tensor, capacity: int) -> Tensor:
-    slots, held, heads, size = store.shape
-    grown = store.new_empty((slots, capacity, heads, size))
-    grown[:, :held] = store
+    slots, heads, held, size = store.shape
+    grown = store.new_empty((slots, heads, capacity, size))
+    grown[:, :, :held] = store
     return grown

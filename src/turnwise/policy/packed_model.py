@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from turnwise.errors import CheckpointError, InputError
-from turnwise.policy.attention import ATTENTION_NAME, Desk, Row, StepPlan, packed_attention
+from turnwise.policy.attention import ATTENTION_NAME, Desk, Row, StepPlan, find_families, packed_attention
 from turnwise.policy.kv_store import KVStore
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class PackedModel:
         with torch.inference_mode():
             expected = self._reference()
         self._switch_attention()
+        self._lay_out_weights()
         self._check(expected)
         self.store = KVStore(slots)
 
@@ -47,17 +48,18 @@ class PackedModel:
     def forward(self, rows: Sequence[Row], token_ids: Sequence[int], wanted: Sequence[int]) -> Tensor:
         """Run the rows' new tokens (in their order, packed) and return float32 logits (len(wanted), vocabulary).
 
-        Rows of one token come first. `wanted` are indices of packed tokens whose next-token logits are needed.
+        Rows of one token come first, of these the families first. `wanted` are indices of packed tokens whose
+        next-token logits are needed.
         """
         self.store.reserve(max(row.start + row.count for row in rows))
-        capacity = self.store.capacity
-        positions = [position for row in rows for position in range(row.start, row.start + row.count)]
-        places = [row.slot * capacity + p for row in rows for p in range(row.start, row.start + row.count)]
+        positions = self._tensor([p for row in rows for p in range(row.start, row.start + row.count)])
+        slots = self._tensor([row.slot for row in rows for _ in range(row.count)])
         singles = sum(row.count == 1 for row in rows)
-        self._desk.plan = StepPlan(self.store, list(rows), self._tensor(places), singles)
+        families = find_families(rows[:singles])
+        self._desk.plan = StepPlan(self.store, list(rows), slots, positions, singles, families)
         output = self._model(
             input_ids=self._tensor(token_ids)[None],
-            position_ids=self._tensor(positions)[None],
+            position_ids=positions[None],
             use_cache=False,
             logits_to_keep=self._tensor(wanted),
         )
@@ -97,6 +99,18 @@ class PackedModel:
             if hasattr(module, "layer_idx"):
                 module.turnwise_desk = self._desk  # type: ignore[assignment]  # any object may hang on a module
 
+    def _lay_out_weights(self) -> None:
+        """Store linear layers' weights input-major: on CPUs a product with a few dozen rows is then some 10% faster.
+
+        Values and shapes stay. An embedding that is also the output layer stays too: it is looked up by row.
+        """
+        if self._device.type != "cpu":
+            return
+        tied = self._model.get_input_embeddings().weight
+        for module in self._model.modules():
+            if isinstance(module, torch.nn.Linear) and module.weight is not tied:
+                module.weight.data = module.weight.data.t().contiguous().t()
+
     def _probe_tokens(self) -> list[int]:
         return [(7 * index + 3) % self.vocabulary for index in range(PROBE_TOKENS)]
 
@@ -104,16 +118,24 @@ class PackedModel:
         logits: Tensor = self._model(input_ids=self._tensor(self._probe_tokens())[None], use_cache=False).logits[0]
         return torch.log_softmax(logits[-2:].float(), -1)
 
-    def _check(self, expected: Tensor) -> None:
-        """Run the probe packed, in a chunk and single steps beside a second sequence, and compare."""
+    def _probe(self) -> Tensor:
+        """The probe's last log-probs (2, V), run packed beside a second sequence: a chunk, then single steps."""
         self.store = KVStore(2)
         tokens, last = self._probe_tokens(), PROBE_TOKENS - 1
         with torch.inference_mode():
-            self.forward([Row(0, 0, last - 1), Row(1, 0, 3)], tokens[: last - 1] + tokens[3:6], [])
-            found = [
+            self.forward([Row(0, 0, last - 1), Row(1, 0, 2)], tokens[: last - 1] + tokens[3:5], [])
+            logits = [
                 self.forward([Row(0, at, 1), Row(1, 3 + at - last, 1)], [tokens[at], 5], [0]) for at in (last - 1, last)
             ]
-        difference = (torch.log_softmax(torch.cat(found), -1) - expected).abs().max().item()
+        return torch.log_softmax(torch.cat(logits), -1)
+
+    def _check(self, expected: Tensor) -> None:
+        """Compare the packed probe with the model's own log-probabilities."""
+        try:
+            found = self._probe()
+        except Exception as error:  # foreign code that may fail in any way on what it wasn't written for
+            raise CheckpointError(f"{type(self._model).__name__} can't be run packed: {error!r}") from error
+        difference = (found - expected).abs().max().item()
         dtype = next(self._model.parameters()).dtype
         bound = 1e-4 if dtype == torch.float32 else 0.1
         if not difference <= bound * max(1.0, expected.abs().max().item() / 10):

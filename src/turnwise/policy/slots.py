@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WORTH_WAITING_TOKENS = 16
+WORTH_SHARING_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class SlotTable:
         self._tokens = np.zeros((slots, context_tokens), np.int32)
         self.known = np.zeros(slots, np.int64)
         self.computed = np.zeros(slots, np.int64)
+        self._family = np.full(slots, -1, np.int64)
+        self._family_tokens = np.zeros(slots, np.int64)
+        self._families = 0
         self._busy = np.zeros(slots, np.bool_)
         self._last_used = np.zeros(slots, np.int64)
         self._clock = 0
@@ -52,8 +56,16 @@ class SlotTable:
         held = int(held_S.max())
         donor = int(held_S.argmax()) if held else None
         slot = self._give_away(donor) if own is None else own
+        if own is None:
+            self._join_family(slot, shared_S, len(prompt_T) - 1)
+        elif held < self._family_tokens[slot]:
+            self._leave_family(slot)
         self._occupy(slot, session, prompt_T, held)
         return Claim(slot, held, donor if held_S[slot] < held else None)
+
+    def family(self, slot: int) -> tuple[int, int]:
+        """Which family of equal openings the slot's sequence is of (-1: none), and how long that opening is."""
+        return int(self._family[slot]), int(self._family_tokens[slot])
 
     def append(self, slot: int, token: int) -> None:
         """One more known token."""
@@ -90,8 +102,9 @@ class SlotTable:
 
     def clear(self) -> None:
         """Nothing is held any more."""
-        self.known[:] = self.computed[:] = self._last_used[:] = 0
+        self.known[:] = self.computed[:] = self._last_used[:] = self._family_tokens[:] = 0
         self._busy[:] = False
+        self._family[:] = -1
         self._slot_of.clear()
         self._session_of.clear()
 
@@ -101,6 +114,21 @@ class SlotTable:
         first = differs.argmax(axis=1) if len(prompt_T) else np.zeros(len(differs), np.int64)
         none_differs = ~differs.any(axis=1)
         return np.where(none_differs, len(prompt_T), first)
+
+    def _join_family(self, slot: int, shared_S: NDArray[np.int64], opening_tokens: int) -> None:
+        """Join the family with the longest opening that the new sequence starts with, or found one."""
+        fitting_S = np.where((self._family >= 0) & (self._family_tokens <= shared_S), self._family_tokens, 0)
+        if fitting_S.any():
+            other = int(fitting_S.argmax())
+            self._family[slot], self._family_tokens[slot] = self._family[other], self._family_tokens[other]
+        elif opening_tokens >= WORTH_SHARING_TOKENS:
+            self._families += 1
+            self._family[slot], self._family_tokens[slot] = self._families, opening_tokens
+        else:
+            self._leave_family(slot)
+
+    def _leave_family(self, slot: int) -> None:
+        self._family[slot], self._family_tokens[slot] = -1, 0
 
     def _give_away(self, donor: int | None) -> int:
         """The slot to hand over: ended before idle, longest unused first, the donor last (within its kind)."""

@@ -116,7 +116,7 @@ class TorchPolicy:
         except TimeoutError:
             raise PolicyError(f"no response within {self._sample_timeout_s:g} s") from None
         finally:
-            if future.cancelled():
+            if future.cancelled() and not self._closed:
                 self._send(lambda engine: engine.cancel(request))
 
     async def end_session(self, session: str) -> None:
@@ -178,9 +178,9 @@ class TorchPolicy:
 
     def _work(self, threads: int | None) -> None:
         """The worker: take what was asked, step, and never die with a caller waiting."""
-        if threads is not None:
-            torch.set_num_threads(threads)
         while self._take_commands():
+            if threads is not None and torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)  # the number is the whole process's: a trainer may have changed it
             try:
                 self._engine.step()
             except Exception as error:  # whatever it was, those who wait must hear of it
