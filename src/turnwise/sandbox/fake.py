@@ -51,7 +51,7 @@ class FakeMachine:
         return replace(self, files=dict(self.files), env=dict(self.env))
 
 
-class ShellExit(Exception):  # noqa: N818 - not an error: the shell was asked to end
+class ShellExit(Exception):
     """Raised by a command to end the whole command line with a status, as `exit` does."""
 
     def __init__(self, status: int) -> None:

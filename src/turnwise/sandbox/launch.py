@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from turnwise.errors import InputError
+from turnwise.errors import InputError, SandboxError, TurnwiseError
 from turnwise.sandbox import processes
 from turnwise.sandbox.view import AGENT, CONTROL, host_arguments, spec_arguments, write_etc
 from turnwise.types import Limits, SandboxSpec
@@ -56,6 +56,18 @@ def _tool(name: str, package: str) -> str:
     return path
 
 
+def start_error(complaint: str) -> TurnwiseError:
+    """What to raise for a sandbox that did not start: InputError when this machine starts none, else SandboxError."""
+    refused = any(words in complaint.lower() for words in ("not permitted", "permission denied", "unshare failed"))
+    if not refused:
+        return SandboxError(f"the sandbox did not start: {complaint}")
+    return InputError(
+        f"this machine refuses unprivileged user namespaces, which sandboxes need ({complaint}): allow them with "
+        "`sysctl user.max_user_namespaces=10000`, on Debian and Ubuntu also `kernel.unprivileged_userns_clone=1` and "
+        "`kernel.apparmor_restrict_unprivileged_userns=0`; in a container, run it with `--privileged`"
+    )
+
+
 @functools.cache
 def _script(name: str) -> str:
     return (resources.files("turnwise.sandbox") / "scripts" / name).read_text()
@@ -84,6 +96,7 @@ class Guest:
 
     def close(self) -> None:
         """Reap bubblewrap, which has ended, and let go of its errors."""
+        self.process.kill()
         self.process.wait()
         os.close(self.errors_fd)
 

@@ -154,9 +154,15 @@ class LocalBackend:
             await shell.stop()
 
     def _prepare(self) -> tuple[Launcher, StateFolder]:
-        folder = StateFolder(self._parent)
+        try:
+            folder = StateFolder(self._parent)
+        except OSError as error:
+            raise SandboxError(f"cannot keep sandboxes in {self._parent}: {error}") from error
         try:
             return Launcher(folder.path), folder
+        except OSError as error:
+            folder.remove()
+            raise SandboxError(f"cannot keep sandboxes in {self._parent}: {error}") from error
         except BaseException:
             folder.remove()
             raise

@@ -1,6 +1,7 @@
 """The command shell of a live sandbox, driven from the host: start, run commands one at a time, stop."""
 
 import asyncio
+import contextlib
 import os
 import shlex
 import shutil
@@ -9,10 +10,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from turnwise.errors import SandboxError
+from turnwise.errors import InputError, SandboxError
 from turnwise.sandbox import processes
 from turnwise.sandbox.channel import Channel, Reply
-from turnwise.sandbox.launch import Launcher
+from turnwise.sandbox.launch import Launcher, start_error
 from turnwise.sandbox.snapshot import Snapshot, archive
 from turnwise.sandbox.watchdog import Watchdog
 from turnwise.types import SandboxSpec
@@ -20,6 +21,7 @@ from turnwise.types import SandboxSpec
 _START_S = 60.0
 _SETTLE_S = 0.25
 _DEATH_S = 10.0
+_KILLS = 50
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,15 @@ class Shell:
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self, snapshot: Snapshot | None = None) -> None:
-        """Start the sandbox, fresh or from a snapshot. Raises SandboxError, with the reason, when it cannot."""
-        archive_fd = None if snapshot is None else snapshot.archive_fd
-        self._control.mkdir()
-        self._channel = Channel(self._control, self._on_reply)
-        self._guest = self._launcher.start(self._spec, self._control, self._channel.request_read, archive_fd)
-        self._channel.started()
-        self._pidfd = os.pidfd_open(self._guest.process.pid)
-        asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
-        self._failure = None
+        """Start the sandbox, fresh or from a snapshot.
+
+        Raises InputError when the spec or the machine cannot have one, SandboxError when it failed for once.
+        """
+        if not self._spec.root.is_dir():
+            raise InputError(f"a sandbox needs a directory as its root, and {self._spec.root} is none")
+        self._launch(None if snapshot is None else snapshot.archive_fd)
         try:
-            ready = await self._wait(_START_S)
-            if ready is None:
-                raise SandboxError(f"the sandbox did not start within {_START_S:.0f} s")
-            self._init_pid = self._guest.init_pid()
-            self._adopt(ready)
+            self._adopt(await self._first_reply())
             self._watchdog = Watchdog(self._init_pid, lambda: self._shell_pid, self._spec.limits)
             self._watching = asyncio.create_task(self._watchdog.run())
             if snapshot is not None:
@@ -72,6 +68,28 @@ class Shell:
         except BaseException:
             await self.stop()
             raise
+
+    def _launch(self, archive_fd: int | None) -> None:
+        try:
+            self._control.mkdir()
+            self._channel = Channel(self._control, self._on_reply)
+            self._guest = self._launcher.start(self._spec, self._control, self._channel.request_read, archive_fd)
+        except OSError as error:
+            raise SandboxError(f"cannot start a sandbox: {error}") from error
+        self._channel.started()
+        self._pidfd = os.pidfd_open(self._guest.process.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
+        self._failure = None
+
+    async def _first_reply(self) -> Reply:
+        try:
+            ready = await self._wait(_START_S)
+        except SandboxError:
+            raise start_error(self._guest.error()) from None
+        if ready is None:
+            raise SandboxError(f"the sandbox did not start within {_START_S:.0f} s")
+        self._init_pid = self._guest.init_pid()
+        return ready
 
     async def run(self, command: bytes, timeout_s: float, limit: int | None, content: bytes | None = None) -> Ran:
         """Run one command, keeping up to `limit` bytes of its output. A cancelled call ends the sandbox."""
@@ -85,6 +103,9 @@ class Shell:
         except asyncio.CancelledError:
             self._fail("was ended by a cancelled call")
             raise
+        except OSError as error:
+            self._fail(f"lost its wire: {error}")
+            raise SandboxError(f"the sandbox {self._failure}") from error
 
     async def _run(self, command: bytes, timeout_s: float, limit: int | None) -> Ran:
         elders = list(processes.descendants(self._init_pid))
@@ -184,8 +205,12 @@ class Shell:
         if self._watching is not None:
             self._watching.cancel()
         try:
-            async with asyncio.timeout(_DEATH_S):
-                await self._ended.wait()
+            for _ in range(_KILLS):
+                # A start in progress may be between two of its processes: the one that was killed was the wrong one.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ended.wait(), _DEATH_S / _KILLS)
+                    break
+                self._guest.kill()
         finally:
             self._channel.close()
             self._guest.close()

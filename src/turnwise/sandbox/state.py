@@ -54,7 +54,11 @@ class StateFolder:
             cwd="/",
             start_new_session=True,  # a Ctrl-C at the terminal, or a kill of its group, must not end it first
         )
-        self.path.mkdir(mode=0o700)
+        try:
+            self.path.mkdir(mode=0o700)
+        except OSError:
+            self.remove()
+            raise
 
     def remove(self) -> None:
         """Remove the folder and end the janitor; blocks for a few milliseconds."""
