@@ -31,7 +31,8 @@ def test_what_was_run_expected_and_got(statement, message, expected):
 
 
 def test_a_wrong_result_names_function_call_and_values():
-    failure = _failure("assert list(take_nth(n, 'ABC')) == ['A', 'C']", "assert ['B'] == ['A', 'C']", n="2")
+    values = {"n": "2", "right": "['A', 'C']"}
+    failure = _failure("assert list(take_nth(n, 'ABC')) == right", "assert ['B'] == ['A', 'C']", **values)
     text = issue_text({"t.py::test_take_nth": failure}, "take_nth", ["toolz/itertoolz.py"])
     title, blank, *body = text.splitlines()
     assert "`take_nth`" in title

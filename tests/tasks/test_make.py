@@ -8,7 +8,7 @@ import pytest
 from turnwise.errors import TaskError
 from turnwise.rewards.suite import FreshSuiteRunner
 from turnwise.rewards.verify import verify
-from turnwise.tasks import EnvironmentStore, MakeOptions, make_tasks, read_tasks, write_tasks
+from turnwise.tasks import EnvironmentStore, MakeOptions, check_task, make_tasks, read_tasks, write_tasks
 from turnwise.tasks.repository import git
 from turnwise.types import VerdictKind
 
@@ -96,13 +96,17 @@ async def test_hidden_tests_come_only_when_asked_for(tasks, cache):
     assert all(f"def {test_id.partition('::')[2]}(" in text for test_id in tasks[0].fail_to_pass)
 
 
-async def test_gold_resolves_and_another_patch_does_not(tasks, cache, backend):
+async def test_the_gate_lets_sound_tasks_through_and_says_what_is_wrong_with_others(tasks, cache, backend):
+    async def judge(task, patch):
+        spec = await EnvironmentStore(cache).prepare(task)
+        return await verify(task, patch, backend=backend, spec=spec, timeout_s=60)
+
     task = tasks[0]
-    spec = await EnvironmentStore(cache).prepare(task)
-    gold = await verify(task, task.patch, backend=backend, spec=spec, timeout_s=60)
-    assert gold.kind is VerdictKind.RESOLVED, gold.log
-    beside = "--- /dev/null\n+++ b/new.py\n@@ -0,0 +1 @@\n+x = 1\n"
-    assert (await verify(task, beside, backend=backend, spec=spec, timeout_s=60)).kind is VerdictKind.UNRESOLVED
+    assert await check_task(task, judge) == ""
+    idle_resolves = dataclasses.replace(task, fail_to_pass=task.pass_to_pass)
+    assert await check_task(idle_resolves, judge) == "a patch that does nothing ends resolved"
+    gold_fails = dataclasses.replace(task, pass_to_pass=("tests/test_numbers.py::test_broken_before",))
+    assert "test_broken_before failed" in await check_task(gold_fails, judge)
 
 
 async def test_a_row_that_does_not_fit_together_is_refused(tasks, cache):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from turnwise.tasks.baseline import SuiteRunner
 from turnwise.tasks.environment import EnvironmentStore
+from turnwise.tasks.gate import check_task
 from turnwise.tasks.make import MakeOptions, make_tasks
 from turnwise.tasks.mutate import Mutant, enumerate_mutants
 from turnwise.tasks.rows import read_tasks, write_tasks
@@ -13,6 +14,7 @@ __all__ = [
     "MakeOptions",
     "Mutant",
     "SuiteRunner",
+    "check_task",
     "enumerate_mutants",
     "frozen_path",
     "make_tasks",

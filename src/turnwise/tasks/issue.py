@@ -177,7 +177,8 @@ def _title(symptom: Symptom, name: str, chance: int) -> str:
 
 def _body(failure: TestFailure, symptom: Symptom, chance: int, package_files: Sequence[str]) -> list[str]:
     lines = ["    " + line for line in _cut(symptom.code, _CODE_CHARS).splitlines()]
-    shown = {n: v for n, v in failure.variables.items() if n != "self" and not v.startswith("<")}
+    used = set(re.findall(r"\w+", symptom.code)) - {"self"}
+    shown = {n: v for n, v in failure.variables.items() if n in used and not v.startswith("<")}
     lines += [f"with {name} = {_cut(value, _VALUE_CHARS)}" for name, value in list(shown.items())[:2]]
     if symptom.error:
         tail = [f.function for f in failure.frames if f.file in package_files]
@@ -188,7 +189,8 @@ def _body(failure: TestFailure, symptom: Symptom, chance: int, package_files: Se
         lines += ["", _cut(symptom.message, _MESSAGE_CHARS)]
     expected, got = _LABELS[chance // 7 % len(_LABELS)]
     if symptom.expected and not symptom.error:
-        lines += ["", f"{expected}: {_cut(symptom.expected, _VALUE_CHARS)}"]
+        value = failure.variables.get(symptom.expected, symptom.expected)
+        lines += ["", f"{expected}: {_cut(value, _VALUE_CHARS)}"]
     if symptom.got and symptom.got != symptom.code:
         lines.append(f"{got}: {_cut(symptom.got, _VALUE_CHARS)}")
     return lines
