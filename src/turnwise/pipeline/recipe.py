@@ -96,11 +96,11 @@ class SandboxTable(Table):
 
 
 class PolicyTable(Table):
-    """`[policy]`: the sampling engine. `concurrency` is episodes at once; without `threads` torch takes every core."""
+    """`[policy]`: the sampling engine. `concurrency` is episodes at once; `threads` 0 leaves torch its own setting."""
 
     backend: Literal["torch"] = "torch"
     concurrency: int = Field(default=32, ge=1)
-    threads: int | None = Field(default=None, ge=1)
+    threads: int = Field(default=0, ge=0)
 
 
 class TrainerTable(Table):
@@ -112,7 +112,7 @@ class TrainerTable(Table):
     grad_clip: float = Field(default=1.0, gt=0)
     micro_batch_tokens: int = Field(default=8_192, ge=1)
     logprob_chunk_tokens: int = Field(default=1_024, ge=1)
-    threads: int | None = Field(default=None, ge=1)
+    threads: int = Field(default=0, ge=0)
     max_mismatch: float = Field(default=0.02, gt=0)
 
 

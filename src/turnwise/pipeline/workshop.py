@@ -121,7 +121,7 @@ def _load_policy(recipe: Recipe, weights: str) -> Policy:
     return TorchPolicy.from_pretrained(
         weights,
         max_sequences=recipe.policy.concurrency,
-        threads=recipe.policy.threads,
+        threads=recipe.policy.threads or None,
         context_tokens=max(recipe.context_tokens(stage) for stage in (None, *recipe.stages)),
     )
 
@@ -143,7 +143,8 @@ def trainer_config(recipe: Recipe, stage: RftStage | RlStage) -> "TrainerConfig"
     if isinstance(stage, RlStage):
         own |= {"clip_low": stage.clip_low, "clip_high": stage.clip_high}
     schedule = stage.schedule if isinstance(stage, RftStage) else "constant"
-    return TrainerConfig(**recipe.trainer.model_dump(), **own, schedule=schedule)
+    shared = recipe.trainer.model_dump()
+    return TrainerConfig(**shared, **own, schedule=schedule)
 
 
 def open_trainer(recipe: Recipe, stage: RftStage | RlStage, weights: str, resume: Path | None) -> "Trainer":
