@@ -13,10 +13,14 @@ def assign_splits(tasks: Sequence[Task], held_out: float) -> list[Task]:
     """The tasks with `meta["split"]` set, about the share `held_out` of them to "heldout".
 
     Bugs of one file whose right lines or whose wrong lines read the same go to the same side together. The side follows
-    from their text alone: making more tasks later moves none of those made before, unless it joins two such families.
+    from their text alone: making more tasks later moves none of those made before, unless it joins two such families
+    or one side would have been empty.
     """
     family = _families(tasks)
-    sides = {root: _share(root) < held_out for root in set(family)}
+    shares = {root: _share(root) for root in family}
+    # With two families or more neither side stays empty, however few tasks there are.
+    least, most = min(shares.values()), max(shares.values())
+    sides = {root: least == share or (share < held_out and share < most) for root, share in shares.items()}
     return [
         replace(task, meta={"split": HELD_OUT if sides[root] else TRAIN, **task.meta})
         for task, root in zip(tasks, family, strict=True)

@@ -1,0 +1,49 @@
+"""The split: by bug, stable, and never the same right or wrong line on both sides."""
+
+from dataclasses import replace
+
+from turnwise.tasks.split import assign_splits
+from turnwise.types import SourceDistribution, Task
+
+
+def _task(name, original, mutated, file="m.py"):
+    environment = SourceDistribution("pkg", "1.0", "0" * 64)
+    meta = {"file": file, "original": original, "mutated": mutated}
+    return Task(name, "pkg/pkg", "", "", "", "", ("t",), ("u",), environment, meta=meta)
+
+
+def _sides(tasks, held_out=0.25):
+    return {task.instance_id: task.meta["split"] for task in assign_splits(tasks, held_out)}
+
+
+MANY = [_task(f"{n}-{m}", f"    right {n}\n", f"    wrong {n} {m}\n") for n in range(200) for m in range(2)]
+
+
+def test_about_the_share_is_held_out_and_the_same_line_never_parts():
+    sides = _sides(MANY)
+    assert 0.15 < sum(side == "heldout" for side in sides.values()) / len(sides) < 0.35
+    assert all(sides[f"{n}-0"] == sides[f"{n}-1"] for n in range(200))
+
+
+def test_lines_that_become_the_same_wrong_line_stay_together():
+    joined = [*MANY, _task("bridge-a", "    right 0\n", "    both\n"), _task("bridge-b", "right 1\n", "  both\n")]
+    sides = _sides(joined)
+    assert len({sides[name] for name in ("0-0", "1-0", "bridge-a", "bridge-b")}) == 1
+
+
+def test_more_tasks_move_none_of_those_before():
+    before = _sides(MANY[:300])
+    after = _sides(MANY)
+    assert {name: after[name] for name in before} == before
+
+
+def test_neither_side_is_empty():
+    two = [_task("a", "x = 1\n", "x = 2\n"), _task("b", "y = 1\n", "y = 2\n")]
+    for file in "abcdefgh":
+        sides = _sides([replace(t, meta={**t.meta, "file": file}) for t in two])
+        assert sorted(sides.values()) == ["heldout", "train"]
+
+
+def test_removed_lines_are_no_bond():
+    gone = [_task(str(n), f"guard {n}\n", "") for n in range(60)]
+    assert set(_sides(gone).values()) == {"heldout", "train"}
