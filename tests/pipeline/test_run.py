@@ -162,3 +162,10 @@ def test_a_context_beyond_the_model_is_refused(start, tmp_path):
 def test_a_checkpoint_that_is_not_there_is_named(start, tmp_path):
     with pytest.raises(CheckpointError, match="nowhere"):
         start(tmp_path, "model.checkpoint=./nowhere")
+
+
+def test_a_checkpoint_without_a_chat_template_is_named_with_the_reason(start, make_model, tmp_path):
+    bare = make_model("llama", tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    with pytest.raises(CheckpointError, match=r"bare: .*no chat template"):
+        start(tmp_path / "run", f"model.checkpoint={bare}")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnwise.errors import InfrastructureError
-from turnwise.evaluation.evaluate import evaluate, evaluation_requests
+from turnwise.evaluation import StageResult, evaluate, evaluation_requests
 from turnwise.pipeline.checkpoints import Checkpoint, Checkpoints, Metrics
 from turnwise.pipeline.problems import Rates, fixed_subset, refreshed
 from turnwise.pipeline.progress import Progress
@@ -107,10 +107,7 @@ class Run:
             ),
         )
         self.journal.record_evaluation(name, iteration, asdict(result))
-        sem = "" if result.sem is None else f" ± {100 * result.sem:.1f}"
-        self.progress.say(
-            f"{title}: Pass@1 {100 * result.pass_at_1:.1f}{sem}, Pass@{result.k} {100 * result.pass_at_k:.1f}"
-        )
+        self.progress.say(f"{title}: {_in_words(result)}")
 
     # Weights
 
@@ -177,6 +174,12 @@ def probe(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
         if trajectory.turns:
             chosen.append(trajectory)
     return chosen
+
+
+def _in_words(result: StageResult) -> str:
+    sem = "" if result.sem is None else f" ± {100 * result.sem:.1f}"
+    at_k = f", Pass@{result.k} {100 * result.pass_at_k:.1f}" if result.k > 1 else ""
+    return f"Pass@1 {100 * result.pass_at_1:.1f}{sem}{at_k} ({result.runs} x {result.tasks} episodes)"
 
 
 def _name(stage: RftStage | RlStage | None) -> str:

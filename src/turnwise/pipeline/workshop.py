@@ -97,7 +97,7 @@ def open_workshop(recipe: Recipe, journal: Journal, weights: str, environments: 
     return Workshop(
         recipe=recipe,
         journal=journal,
-        renderer=ChatRenderer(_load_tokenizer(weights)),
+        renderer=_load_renderer(weights),
         policy=_load_policy(recipe, weights),
         backend=LocalBackend(),
         environments=LimitedEnvironments(environments or EnvironmentStore(), limits),
@@ -106,13 +106,13 @@ def open_workshop(recipe: Recipe, journal: Journal, weights: str, environments: 
     )
 
 
-def _load_tokenizer(weights: str) -> Any:
+def _load_renderer(weights: str) -> ChatRenderer:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(weights)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"model.checkpoint: no tokenizer can be loaded from {weights!r}: {error}") from error
+        return ChatRenderer(AutoTokenizer.from_pretrained(weights))
+    except (OSError, ValueError, CheckpointError) as error:
+        raise CheckpointError(f"{weights}: {error}") from error
 
 
 def _load_policy(recipe: Recipe, weights: str) -> Policy:
