@@ -101,7 +101,7 @@ async def test_no_namespaces_or_mounts_can_be_made_inside(isolated: Sandbox) -> 
 
 async def test_processes_ipc_and_hostname_are_its_own(isolating: SandboxBackend, spec: SandboxSpec) -> None:
     async with isolating.create(spec) as one, isolating.create(spec) as two:
-        await run(one, "sleep 100 &")
+        await run(one, "sleep 100 & sleep 0.2")
         assert "sleep" in (await run(one, "cat /proc/[0-9]*/comm")).output
         assert "sleep" not in (await run(two, "cat /proc/[0-9]*/comm")).output
         links = [(await run(box, "readlink /proc/self/ns/{pid,ipc,uts,net,mnt,user}")).output for box in (one, two)]

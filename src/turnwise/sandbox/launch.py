@@ -1,4 +1,4 @@
-"""Starts the processes of a sandbox: unshare → scripts/launch.sh → bubblewrap → scripts/init.sh → scripts/shell.sh.
+"""Starts the processes of a sandbox: a fork of the starter → bubblewrap → scripts/init.sh → scripts/shell.sh.
 
 Who the commands run as:
 - started by an ordinary user: that user, seen as root inside; no capabilities.
@@ -7,17 +7,17 @@ Who the commands run as:
   (CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN within its user namespace), for the repository there belongs to root.
 """
 
-import functools
+import contextlib
 import os
+import re
 import shutil
 import signal
-import subprocess
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from turnwise.errors import InputError, SandboxError, TurnwiseError
 from turnwise.sandbox import processes
+from turnwise.sandbox.state import Workshop, source
 from turnwise.sandbox.view import AGENT, CONTROL, host_arguments, spec_arguments, write_etc
 from turnwise.types import Limits, SandboxSpec
 
@@ -58,19 +58,13 @@ def _tool(name: str, package: str) -> str:
 
 def start_error(complaint: str) -> TurnwiseError:
     """What to raise for a sandbox that did not start: InputError when this machine starts none, else SandboxError."""
-    refused = any(words in complaint.lower() for words in ("not permitted", "permission denied", "unshare failed"))
-    if not refused:
+    if re.search(r"Errno \d+\] (unshare|mount (flags|tmpfs))|Creating new namespace failed", complaint) is None:
         return SandboxError(f"the sandbox did not start: {complaint}")
     return InputError(
         f"this machine refuses unprivileged user namespaces, which sandboxes need ({complaint}): allow them with "
         "`sysctl user.max_user_namespaces=10000`, on Debian and Ubuntu also `kernel.unprivileged_userns_clone=1` and "
         "`kernel.apparmor_restrict_unprivileged_userns=0`; in a container, run it with `--privileged`"
     )
-
-
-@functools.cache
-def _script(name: str) -> str:
-    return (resources.files("turnwise.sandbox") / "scripts" / name).read_text()
 
 
 def _shell_arguments(limits: Limits) -> list[str]:
@@ -81,23 +75,32 @@ def _shell_arguments(limits: Limits) -> list[str]:
 
 @dataclass(frozen=True)
 class Guest:
-    """A started sandbox, as its starter sees it: bubblewrap's process on the host, and where its errors go."""
+    """A started sandbox: the starter's child (bubblewrap, before long) on the host, and where its errors go."""
 
-    process: subprocess.Popen[bytes]
+    pid: int
+    pidfd: int
     errors_fd: int
 
     def init_pid(self) -> int:
         """The host's number of the sandbox's process 1, bubblewrap's only child; 0 before it is there."""
-        return next(iter(processes.children(self.process.pid)), 0)
+        return next(iter(processes.children(self.pid)), 0)
 
     def kill(self) -> None:
         """End the sandbox by its process 1: when bubblewrap is gone after that, everything is."""
-        processes.send(self.init_pid() or self.process.pid, signal.SIGKILL)
+        init_pid = self.init_pid()
+        if init_pid:
+            processes.send(init_pid, signal.SIGKILL)
+        else:
+            self._kill_outer()
+
+    def _kill_outer(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def close(self) -> None:
-        """Reap bubblewrap, which has ended, and let go of its errors."""
-        self.process.kill()
-        self.process.wait()
+        """Let go of a sandbox that has ended, or should have."""
+        self._kill_outer()
+        os.close(self.pidfd)
         os.close(self.errors_fd)
 
     def error(self) -> str:
@@ -111,8 +114,9 @@ class Launcher:
     """Knows everything about starting that does not change from one sandbox to the next. Raises InputError for tools
     that are not there."""
 
-    def __init__(self, folder: Path) -> None:
-        self._unshare = _tool("unshare", "util-linux")
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        folder = workshop.folder
         self._bwrap = _tool("bwrap", "bubblewrap")
         self._setpriv = _tool("setpriv", "util-linux")
         self._as_root = is_host_root()
@@ -134,46 +138,45 @@ class Launcher:
         owner = root.stat()
         return self._as_root or (owner.st_uid, owner.st_gid) == (os.geteuid(), os.getegid())
 
-    def start(self, spec: SandboxSpec, control: Path, request_fd: int, restore_fd: int | None) -> Guest:
-        """Start a sandbox (blocks for the fork only) whose shells take requests from `request_fd`.
+    async def start(self, spec: SandboxSpec, control: Path, request_fd: int, archive_fd: int | None) -> Guest:
+        """Start a sandbox whose shells take requests from `request_fd`, from a snapshot's archive if there is one.
 
-        `restore_fd` is a snapshot's archive. The control directory gets `disk` (a mount point), `lower`
-        and the scripts.
+        The control directory gets `disk` (a mount point), `lower` and the scripts. Raises SandboxError, OSError.
         """
         (control / "disk").mkdir()
         (control / "lower").symlink_to(spec.root.resolve(strict=True))
         for name in ("init", "shell"):
-            (control / name).write_text(_script(f"{name}.sh"))
+            (control / name).write_text(source(f"scripts/{name}.sh"))
         errors_fd = os.memfd_create("sandbox-errors")
-        process = subprocess.Popen(
-            self._arguments(spec, control, restore_fd is not None),
-            stdin=subprocess.DEVNULL if restore_fd is None else restore_fd,
-            stdout=request_fd,  # a number like any other: the scripts read from it
-            stderr=errors_fd,
-            cwd="/",
-            start_new_session=True,  # a Ctrl-C at the terminal is for the host's program to handle
-        )
-        return Guest(process, errors_fd)
+        try:
+            fds = [request_fd, errors_fd, *([] if archive_fd is None else [archive_fd])]
+            pid, pidfd = await self._workshop.order(self._order(spec, control), fds)
+        except BaseException:
+            os.close(errors_fd)
+            raise
+        return Guest(pid, pidfd, errors_fd)
 
-    def map_users(self, guest: Guest) -> None:
-        """Answer `unshared`: give the namespace of a root-started sandbox its users."""
-        for kind in ("uid", "gid"):
-            Path(f"/proc/{guest.process.pid}/{kind}_map").write_text(_USER_MAP)
+    def _order(self, spec: SandboxSpec, control: Path) -> dict[str, object]:
+        return {
+            "disk": str(control / "disk"),
+            "disk_mb": spec.limits.disk_mb,
+            "overlay": self._can_overlay(spec.root),
+            # The agent of the host's root may change what root owns, so it must get the device nodes read-only.
+            "protect_devices": self._as_root,
+            "setgroups": "allow" if self._as_root else "deny",
+            "uid_map": _USER_MAP if self._as_root else f"0 {os.geteuid()} 1",
+            "gid_map": _USER_MAP if self._as_root else f"0 {os.getegid()} 1",
+            "program": self._program(spec, control),
+        }
 
-    def _arguments(self, spec: SandboxSpec, control: Path, restore: bool) -> list[str]:
-        launch = ["/bin/sh", "-c", _script("launch.sh"), "launch", str(control), str(spec.limits.disk_mb)]
-        launch += [
-            "overlay" if self._can_overlay(spec.root) else "copy",
-            "restore" if restore else "fresh",
-            "root" if self._as_root else "user",
-        ]
-        guest = ["/bin/sh", f"{CONTROL}/init", *_shell_arguments(spec.limits)]
+    def _program(self, spec: SandboxSpec, control: Path) -> list[str]:
         bwrap = [self._bwrap, *_NAMESPACES, "--as-pid-1", "--cap-drop", "ALL"]
         view = [*self._host_arguments, *spec_arguments(spec, control)]
+        guest = ["/bin/sh", f"{CONTROL}/init", *_shell_arguments(spec.limits)]
         if not self._as_root:
-            return [self._unshare, "--user", "--map-root-user", "--mount", *launch, *bwrap, *view, *guest]
-        wait = ["/bin/sh", "-c", _script("unshared.sh"), str(control / "reply")]
+            return [*bwrap, *view, *guest]
         become = [self._setpriv, "--reuid", f"{AGENT}", "--regid", f"{AGENT}", "--clear-groups"]
+        # Without this bit, access(2) would go by the agent's number and deny what its capabilities allow.
+        become += ["--securebits=+no_setuid_fixup"]
         become += [f"--{kind}={_KEPT_CAPABILITIES}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
-        bwrap += _ROOT_CAPABILITIES
-        return [self._unshare, "--user", "--mount", *wait, *launch, *bwrap, *view, *guest, *become]
+        return [*bwrap, *_ROOT_CAPABILITIES, *view, *guest, *become]

@@ -16,7 +16,7 @@ from turnwise.sandbox.launch import Launcher
 from turnwise.sandbox.protocol import SnapshotRef
 from turnwise.sandbox.shell import Ran, Shell
 from turnwise.sandbox.snapshot import Snapshot
-from turnwise.sandbox.state import StateFolder, default_parent
+from turnwise.sandbox.state import Workshop, default_parent
 from turnwise.sandbox.view import CONTROL
 from turnwise.types import ExecResult, SandboxSpec
 
@@ -115,7 +115,7 @@ class LocalBackend:
     def __init__(self, parent: Path | None = None) -> None:
         """`parent`: where the state folder is made at the first sandbox; shared memory, if it can be."""
         self._parent = parent or default_parent()
-        self._folder: StateFolder | None = None
+        self._workshop: Workshop | None = None
         self._launcher: Launcher | None = None
         self._numbers = itertools.count()
         self._live: set[Shell] = set()
@@ -140,9 +140,9 @@ class LocalBackend:
 
     async def start(self, spec: SandboxSpec, snapshot: Snapshot | None) -> Shell:
         """Start what one sandbox runs in. Raises InputError when this machine cannot, SandboxError when it failed."""
-        if self._folder is None or self._launcher is None:
-            self._launcher, self._folder = self._prepare()
-        shell = Shell(self._launcher, spec, self._folder.path / f"sandbox-{next(self._numbers)}")
+        if self._workshop is None or self._launcher is None or not self._workshop.working:
+            self._workshop, self._launcher = self._prepare()
+        shell = Shell(self._launcher, spec, self._workshop.folder / f"sandbox-{next(self._numbers)}")
         await shell.start(snapshot)
         self._live.add(shell)
         return shell
@@ -153,18 +153,18 @@ class LocalBackend:
             self._live.discard(shell)
             await shell.stop()
 
-    def _prepare(self) -> tuple[Launcher, StateFolder]:
+    def _prepare(self) -> tuple[Workshop, Launcher]:
         try:
-            folder = StateFolder(self._parent)
+            workshop = Workshop(self._parent)
         except OSError as error:
             raise SandboxError(f"cannot keep sandboxes in {self._parent}: {error}") from error
         try:
-            return Launcher(folder.path), folder
+            return workshop, Launcher(workshop)
         except OSError as error:
-            folder.remove()
+            workshop.close()
             raise SandboxError(f"cannot keep sandboxes in {self._parent}: {error}") from error
         except BaseException:
-            folder.remove()
+            workshop.close()
             raise
 
     async def close(self) -> None:
@@ -173,6 +173,6 @@ class LocalBackend:
         for snapshot in self._snapshots.values():
             snapshot.close()
         self._snapshots.clear()
-        if self._folder is not None:
-            self._folder.remove()
-            self._folder = self._launcher = None
+        if self._workshop is not None:
+            self._workshop.close()
+            self._workshop = self._launcher = None

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import shlex
 import shutil
 import signal
@@ -57,7 +56,7 @@ class Shell:
         """
         if not self._spec.root.is_dir():
             raise InputError(f"a sandbox needs a directory as its root, and {self._spec.root} is none")
-        self._launch(None if snapshot is None else snapshot.archive_fd)
+        await self._launch(None if snapshot is None else snapshot.archive_fd)
         try:
             self._adopt(await self._first_reply())
             self._watchdog = Watchdog(self._init_pid, lambda: self._shell_pid, self._spec.limits)
@@ -69,16 +68,23 @@ class Shell:
             await self.stop()
             raise
 
-    def _launch(self, archive_fd: int | None) -> None:
+    async def _launch(self, archive_fd: int | None) -> None:
         try:
             self._control.mkdir()
             self._channel = Channel(self._control, self._on_reply)
-            self._guest = self._launcher.start(self._spec, self._control, self._channel.request_read, archive_fd)
         except OSError as error:
             raise SandboxError(f"cannot start a sandbox: {error}") from error
-        self._channel.started()
-        self._pidfd = os.pidfd_open(self._guest.process.pid)
-        asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
+        try:
+            self._guest = await self._launcher.start(self._spec, self._control, self._channel.request_read, archive_fd)
+        except BaseException as error:
+            self._channel.close()
+            shutil.rmtree(self._control, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise SandboxError(f"cannot start a sandbox: {error}") from error
+            raise
+        finally:
+            self._channel.started()
+        asyncio.get_running_loop().add_reader(self._guest.pidfd, self._on_end)
         self._failure = None
 
     async def _first_reply(self) -> Reply:
@@ -124,7 +130,7 @@ class Shell:
     async def snapshot(self) -> Snapshot:
         """Pack what changed; no command may be running."""
         self._require_alive()
-        fd = await archive(self._guest.process.pid, self._control, self._launcher.layers(self._spec.root))
+        fd = await archive(self._guest.pid, self._control, self._launcher.layers(self._spec.root))
         return Snapshot(self._spec, fd, self._state)
 
     def _require_alive(self) -> None:
@@ -175,10 +181,6 @@ class Shell:
         return reply
 
     def _on_reply(self, reply: Reply) -> None:
-        if reply.kind == "unshared":
-            self._launcher.map_users(self._guest)
-            self._channel.knock()
-            return
         if reply.kind in ("done", "left"):
             self._state = reply
         if reply.kind == "died":
@@ -187,8 +189,7 @@ class Shell:
             self._reply.set_result(reply)
 
     def _on_end(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        os.close(self._pidfd)
+        asyncio.get_running_loop().remove_reader(self._guest.pidfd)
         self._ended.set()
         self._fail(f"died ({self._guest.error()})")
 
@@ -212,6 +213,7 @@ class Shell:
                     break
                 self._guest.kill()
         finally:
+            asyncio.get_running_loop().remove_reader(self._guest.pidfd)
             self._channel.close()
             self._guest.close()
             shutil.rmtree(self._control, ignore_errors=True)

@@ -1,19 +1,27 @@
 """The folder where a backend keeps what must have a name on the host, and who removes it.
 
-Three nets, because a killed process cleans nothing up: `close` removes the folder; a janitor (one idle `sh` per
-backend) removes it the moment its owner is gone; and each start sweeps the folders whose owner and janitor both died.
+Three nets, because a killed process cleans nothing up: `close` removes the folder; the starter (one small process per
+backend) removes it the moment its owner is gone; and each new backend sweeps the folders of which both have died.
 Sandboxes' disks never lie here: they are tmpfs mounts that end with their sandbox's mount namespace.
 """
 
+import asyncio
 import contextlib
+import functools
+import json
 import os
 import secrets
 import shutil
+import signal
+import socket
 import subprocess
+import sys
 import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 
-_JANITOR = 'read -r _; rm -rf -- "$1"'
+from turnwise.errors import SandboxError
 
 
 def start_time(pid: int) -> str | None:
@@ -38,29 +46,97 @@ def sweep(parent: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class StateFolder:
-    """A backend's folder `turnwise-UID-PID-STARTTIME-RANDOM`, guarded by its janitor until `remove`."""
+class Workshop:
+    """A backend's folder `turnwise-UID-PID-STARTTIME-RANDOM` and the starter that works, and guards it, there."""
 
     def __init__(self, parent: Path) -> None:
+        """Raises OSError when the folder cannot be made."""
         sweep(parent)
         owner = f"turnwise-{os.getuid()}-{os.getpid()}-{start_time(os.getpid())}"
-        self.path = parent / f"{owner}-{secrets.token_hex(8)}"
-        # The janitor comes first: no instant is left at which a killed owner would leave a folder behind.
-        self._janitor = subprocess.Popen(
-            ["/bin/sh", "-c", _JANITOR, "sh", str(self.path)],
+        self.folder = parent / f"{owner}-{secrets.token_hex(8)}"
+        self._lock = asyncio.Lock()
+        self._connection, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._connection.setblocking(False)
+        # The starter comes first: no instant is left at which a killed owner would leave a folder behind.
+        self._starter = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-", str(other.fileno()), str(self.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            pass_fds=[other.fileno()],
             cwd="/",
-            start_new_session=True,  # a Ctrl-C at the terminal, or a kill of its group, must not end it first
+            start_new_session=True,  # a Ctrl-C at the terminal is for the user's program to handle
         )
+        other.close()
+        assert self._starter.stdin is not None
+        with self._starter.stdin as program:
+            program.write(source("starter.py").encode())
         try:
-            self.path.mkdir(mode=0o700)
+            self.folder.mkdir(mode=0o700)
         except OSError:
-            self.remove()
+            self.close()
             raise
 
-    def remove(self) -> None:
-        """Remove the folder and end the janitor; blocks for a few milliseconds."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._janitor.communicate()
+    @property
+    def working(self) -> bool:
+        """False once the starter has ended; its sandboxes have, too."""
+        return self._starter.poll() is None
+
+    async def order(self, order: Mapping[str, object], fds: Sequence[int]) -> tuple[int, int]:
+        """Have a process started (see `starter`); its number, and a descriptor of it. Raises SandboxError."""
+        exchange = asyncio.ensure_future(self._exchange(json.dumps(order).encode(), fds))
+        try:
+            return await asyncio.shield(exchange)
+        except asyncio.CancelledError:
+            # The answer must still be taken, or the next order would get it.
+            exchange.add_done_callback(_end_unwanted)
+            raise
+
+    async def _exchange(self, order: bytes, fds: Sequence[int]) -> tuple[int, int]:
+        # Copies: the caller may close its own before the lock is ours.
+        copies = [os.memfd_create("sandbox-order"), *map(os.dup, fds)]
+        try:
+            os.write(copies[0], order)
+            os.lseek(copies[0], 0, os.SEEK_SET)
+            async with self._lock:
+                socket.send_fds(self._connection, [b"start"], copies)
+                await _readable(self._connection)
+                answer, got, _, _ = socket.recv_fds(self._connection, 256, 1)
+        except OSError as error:
+            raise SandboxError(f"the starter of sandboxes is gone: {error}") from error
+        finally:
+            for fd in copies:
+                os.close(fd)
+        if not got:
+            raise SandboxError(f"the starter could start no sandbox: {answer.decode() or 'it ended'}")
+        return int(answer), got[0]
+
+    def close(self) -> None:
+        """End the starter, and with it every sandbox that still lives, and the folder; blocks for milliseconds."""
+        self._connection.close()
+        self._starter.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _end_unwanted(exchange: "asyncio.Future[tuple[int, int]]") -> None:
+    if not exchange.cancelled() and exchange.exception() is None:
+        _, pidfd = exchange.result()
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection)
+
+
+@functools.cache
+def source(name: str) -> str:
+    """The text of a file of this package, or of its scripts."""
+    return (resources.files("turnwise.sandbox") / name).read_text()

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from turnwise.types import SandboxSpec
 
@@ -18,6 +18,7 @@ CONTROL = "/run/turnwise"
 HOME = "/tmp/home"
 # Whom commands run as where the host's root started the sandbox; elsewhere they run as root inside.
 AGENT = 65533
+_ALWAYS_THERE = ("/", "/usr", "/etc", "/tmp", "/dev", "/proc")
 _DEFAULT_ENV = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": HOME,
@@ -92,6 +93,12 @@ def _masked(prefixes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(paths | {str(path) for path in others if path.is_dir()}))
 
 
+def _open_parents(path: str) -> list[str]:
+    """bubblewrap makes missing parents 0700, and a shell passes over a PATH entry that it cannot look into."""
+    parents = [str(parent) for parent in reversed(PurePosixPath(path).parents) if str(parent) not in _ALWAYS_THERE]
+    return [argument for parent in parents for argument in ("--perms", "0755", "--dir", parent)]
+
+
 def host_arguments(etc: Path, empty: Path) -> list[str]:
     """bubblewrap's arguments for what every sandbox of a backend sees alike; `empty` masks directories."""
     arguments = ["--ro-bind", "/usr", "/usr", "--ro-bind", str(etc), "/etc"]
@@ -103,7 +110,7 @@ def host_arguments(etc: Path, empty: Path) -> list[str]:
             arguments += ["--ro-bind", str(path), str(path)]
     prefixes = python_prefixes()
     for prefix in prefixes:
-        arguments += ["--ro-bind", prefix, prefix]
+        arguments += [*_open_parents(prefix), "--ro-bind", prefix, prefix]
     for path_masked in _masked(prefixes):
         arguments += ["--ro-bind", str(empty), path_masked]
     return arguments
@@ -113,11 +120,10 @@ def spec_arguments(spec: SandboxSpec, control: Path) -> list[str]:
     """bubblewrap's arguments for one sandbox; relative sources are relative to its disk."""
     arguments = ["--proc", "/proc", "--dev", "/dev", "--bind", "shm", "/dev/shm"]
     arguments += ["--remount-ro", "/dev", "--bind", "tmp", "/tmp", "--dir", HOME]
-    arguments += ["--ro-bind", str(control), CONTROL, "--bind", "merged", spec.workdir, "--chdir", spec.workdir]
+    arguments += [*_open_parents(CONTROL), "--ro-bind", str(control), CONTROL, *_open_parents(spec.workdir)]
+    arguments += ["--bind", "merged", spec.workdir, "--chdir", spec.workdir]
     for mount in spec.mounts:
-        # bubblewrap makes missing parents 0700, and a shell passes over a PATH entry that it cannot look into.
-        arguments += ["--perms", "0755", "--dir", str(Path(mount.inside).parent)]
-        arguments += ["--ro-bind", str(mount.host), mount.inside]
+        arguments += [*_open_parents(mount.inside), "--ro-bind", str(mount.host), mount.inside]
     if spec.network:
         arguments += ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]
     else:
