@@ -62,7 +62,7 @@ def save_checkpoint(
 
 
 def load_training_state(directory: Path) -> tuple[int, OptimizerState]:
-    """Return (steps taken, optimizer state by parameter). Raises CheckpointError if `directory` is no such checkpoint."""
+    """Return (steps taken, optimizer state by parameter); CheckpointError when `directory` is no such checkpoint."""
     settle(directory.absolute())
     path = directory / TRAINING_STATE
     if not path.is_file():
