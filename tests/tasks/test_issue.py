@@ -20,6 +20,7 @@ SYMPTOMS = [
     ("self.assertEqual(f(x), 'a')", "'b' != 'a'\n- b\n+ a", ("f(x)", "'a'", "'b'")),
     ("self.assertEqual([1, 2], f(x))", "Lists differ: [1, 2] != [2]\n", ("f(x)", "[1, 2]", "[2]")),
     ("assert isvalid(1)", "assert False\n +  where False = isvalid(1)", ("isvalid(1)", "something true", "False")),
+    ("assert url == result", "assert 'a' == 'b'", ("result", "url", "'b'")),
     ("assert f(1) in (2, 3)", "assert 4 in (2, 3)", ("f(1) in (2, 3)", "True", "")),
 ]
 

@@ -93,6 +93,17 @@ def test_places_no_bug_goes_to():
     assert _mutated(source, "constant") == []
 
 
+def test_a_variable_is_taken_only_where_it_is_bound():
+    source = "def f(a):\n    x = [c for c in a]\n    later = x\n    return a, later\n"
+    assert _mutated(source, "wrong_variable") == [
+        "later = a",
+        "return a, a",
+        "return a, x",
+        "return later, later",
+        "return x, later",
+    ]
+
+
 def test_methods_and_nested_functions_have_qualified_names():
     source = (
         "class A:\n    def m(self, a):\n        n = 0\n        def inner(b):\n            nonlocal n\n"

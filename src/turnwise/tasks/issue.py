@@ -24,6 +24,7 @@ _SINGLE = {"assertTrue": "True", "assertFalse": "False", "assertIsNone": "None"}
 _WRONG = ("`{name}` returns a wrong result", "Wrong result from `{name}`", "`{name}` does not do what it should")
 _RAISES = ("`{name}` fails with {error}", "{error} from `{name}`", "`{name}` raises {error}")
 _SILENT = ("`{name}` does not raise {error}", "No {error} from `{name}`", "`{name}` should raise {error}")
+_RESULT_NAME = re.compile(r"(result|res|actual|got|out|output|ret|rv|roundtrip|round_trip)(_\w+|\d+)?$")
 _LABELS = (("Expected", "Got"), ("Should give", "Gives"), ("Expected result", "Actual result"))
 
 
@@ -115,7 +116,7 @@ def _compared(statement: ast.stmt | None) -> tuple[str, str, int]:
 def _sides(left: ast.expr, right: ast.expr, op: ast.cmpop) -> tuple[str, str, int]:
     if not isinstance(op, (ast.Eq, ast.Is)):
         return f"{ast.unparse(left)} {_SYMBOLS.get(type(op), 'compared with')} {ast.unparse(right)}", "True", 0
-    if _is_plain(left) and not _is_plain(right):
+    if (_is_plain(left) and not _is_plain(right)) or (_is_result(right) and not _is_result(left)):
         return ast.unparse(right), ast.unparse(left), 1
     return ast.unparse(left), ast.unparse(right), 0
 
@@ -123,6 +124,11 @@ def _sides(left: ast.expr, right: ast.expr, op: ast.cmpop) -> tuple[str, str, in
 def _is_plain(node: ast.expr) -> bool:
     """True for an expression that calls nothing of interest."""
     return not any(isinstance(n, ast.Call) and _call_name(n) not in _WRAPPERS for n in ast.walk(node))
+
+
+def _is_result(node: ast.expr) -> bool:
+    """True for a variable whose name says that it holds what came out."""
+    return isinstance(node, ast.Name) and _RESULT_NAME.match(node.id) is not None
 
 
 def _call_name(call: ast.Call) -> str:

@@ -110,9 +110,10 @@ class Scope:
 
     @cached_property
     def first_stores(self) -> dict[str, int]:
-        """The local variables with the line of their first assignment."""
+        """The local variables with the line of their first assignment; those of a comprehension live only in it."""
         stores: dict[str, int] = {}
+        inner = {n for c in self.nodes if isinstance(c, ast.comprehension) for n in ast.walk(c.target)}
         for node in self.nodes:
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in inner:
                 stores[node.id] = min(stores.get(node.id, node.lineno), node.lineno)
         return stores

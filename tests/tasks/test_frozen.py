@@ -1,0 +1,76 @@
+"""The frozen set: what every reader and every run relies on."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from turnwise.tasks import frozen_path, read_tasks
+from turnwise.tasks.mutate import KINDS
+
+TASKS = read_tasks(frozen_path())
+
+
+def _sides(task):
+    """(lines with the bug, lines without it) as the gold patch has them."""
+    lines = [line for line in task.patch.splitlines() if not line.startswith(("---", "+++"))]
+    removed, added = ([line[1:] for line in lines if line.startswith(sign)] for sign in "-+")
+    return removed, added
+
+
+def test_there_are_enough_tasks_of_enough_packages_and_kinds():
+    assert len(TASKS) >= 400
+    packages = Counter(task.environment.package for task in TASKS)
+    assert len(packages) >= 6
+    assert min(packages.values()) >= 10
+    kinds = {task.meta["kind"] for task in TASKS}
+    assert kinds <= set(KINDS)
+    assert len(kinds) >= 10
+
+
+def test_about_a_quarter_is_held_out():
+    splits = Counter(task.meta["split"] for task in TASKS)
+    assert set(splits) == {"train", "heldout"}
+    assert 0.18 < splits["heldout"] / len(TASKS) < 0.32
+
+
+def test_no_bug_is_on_both_sides():
+    for side in (0, 1):
+        texts = {"train": set(), "heldout": set()}
+        for task in TASKS:
+            lines = " ".join(" ".join(_sides(task)[side]).split())
+            if lines:
+                texts[task.meta["split"]].add((task.environment.package, task.meta["file"], lines))
+        assert not texts["train"] & texts["heldout"]
+
+
+def test_one_archive_stands_for_a_package():
+    archives = {(t.environment.package, t.environment.version, t.environment.sha256) for t in TASKS}
+    assert len(archives) == len({package for package, _, _ in archives})
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for _, _, sha256 in archives)
+    environments = {(t.environment.package, t.environment.requirements) for t in TASKS}
+    assert len(environments) == len(archives), "one environment for a package, or quickstart installs several"
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.instance_id)
+def test_a_row_is_sound(task):
+    buggy, right = _sides(task)
+    assert set(right) <= set(task.meta["original"].splitlines())
+    assert set(buggy) <= set(task.meta["mutated"].splitlines())
+    assert task.patch.count("\n@@ ") == 1
+    assert set(task.fail_to_pass).isdisjoint(task.pass_to_pass)
+    assert {i.partition("::")[0] for i in task.pass_to_pass} <= {i.partition("::")[0] for i in task.fail_to_pass}
+    hidden = re.compile(rf"^\+\s*(async )?def {_function(task.fail_to_pass[0])}\b", re.MULTILINE)
+    assert hidden.search(task.test_patch)
+    assert len(task.problem_statement) <= 501
+    assert not any(len(line.strip()) > 8 and line.strip() in task.problem_statement for line in right)
+    assert not re.search(r"\bline \d+, in\b|0x[0-9a-f]{6}", task.problem_statement)
+
+
+def _function(test_id):
+    return test_id.partition("[")[0].rpartition("::")[2]
+
+
+def test_rows_are_lines_of_json_without_paths_of_this_machine():
+    text = frozen_path().read_text(encoding="utf-8")
+    assert not re.search(r"/(home|root|tmp/twcache|work)/", text.replace("/home/user", ""))
