@@ -96,7 +96,9 @@ def make(options: argparse.Namespace, console: Console) -> None:
         tokenizer = train_tokenizer(_texts(functions, tasks[0], options), VOCABULARY)
         model = new_model(len(tokenizer), options.seed)
         writer = Writer(tokenizer, tasks[0], options.window_lines)
-        console.print(f"knowledge: {options.knowledge_minutes:g} minutes, {model.num_parameters() / 1e6:.2f}M parameters")
+        console.print(
+            f"knowledge: {options.knowledge_minutes:g} minutes, {model.num_parameters() / 1e6:.2f}M parameters"
+        )
         draw = _knowledge(functions, writer, options.window_lines)
         fit(model, draw, Schedule(options.knowledge_minutes), options.seed, _reporter(console))
         _save(model, tokenizer, options.out.with_name(options.out.name + "-knowledge"), torch.float32)
@@ -128,7 +130,7 @@ def _knowledge(functions: list[Function], writer: Writer, window_lines: int) -> 
     def draw(rng: random.Random) -> Sample:
         function = rng.choice(functions)
         demonstration = demonstrate(function, rng.choice(function.mutants), CAREFUL, window_lines, rng)
-        return writer.excerpt(demonstration) if rng.random() < 0.75 else writer.episode(demonstration)
+        return writer.excerpt(demonstration) if rng.random() < 0.88 else writer.episode(demonstration)
 
     return draw
 
@@ -148,7 +150,9 @@ def _reporter(console: Console) -> Callable[[float, int, int, float], None]:
         nonlocal smoothed
         smoothed = loss if step == 0 else 0.98 * smoothed + 0.02 * loss
         if step % 50 == 0:
-            console.print(f"{minutes:5.1f} min  step {step:5d}  {tokens / minutes / 60:6.0f} tokens/s  loss {smoothed:.3f}")
+            console.print(
+                f"{minutes:5.1f} min  step {step:5d}  {tokens / minutes / 60:6.0f} tokens/s  loss {smoothed:.3f}"
+            )
 
     return report
 

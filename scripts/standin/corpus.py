@@ -91,4 +91,6 @@ def _definitions(root: Path) -> dict[str, list[str]]:
 
 def generic_report(function: Function, rng: random.Random) -> str:
     """A report for a function that no train task has: what a hurried user writes."""
-    return rng.choice(("`{}` gives a wrong result.", "Wrong result from `{}`.", "`{}` is broken.")).format(function.name)
+    return rng.choice(("`{}` gives a wrong result.", "Wrong result from `{}`.", "`{}` is broken.")).format(
+        function.name
+    )

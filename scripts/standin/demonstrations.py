@@ -141,7 +141,10 @@ def _plan(desk: _Desk, mutant: Mutant, care: Carelessness, rng: random.Random) -
     yield block(f"Line {start} is wrong.", edit_command(start, stop, text)), lambda: desk.edit(start, stop, text)
     if rng.random() < care.no_submit:
         for _ in range(4):
-            yield block("Look at it.", f"open {function.file.path} {function.lineno}"), lambda: desk.view(function.lineno)
+            yield (
+                block("Look at it.", f"open {function.file.path} {function.lineno}"),
+                lambda: desk.view(function.lineno),
+            )
         return
     yield block("Done.", "submit"), None
 
