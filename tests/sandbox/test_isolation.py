@@ -64,11 +64,14 @@ async def test_the_hosts_home_and_files_are_out_of_sight(isolated: Sandbox, root
     assert (await run(isolated, 'ls "$HOME"')).output == ""
 
 
-async def test_the_root_is_not_to_be_found_through_the_mount_table(isolated: Sandbox) -> None:
+async def test_the_root_is_not_to_be_found_by_other_ways(isolated: Sandbox, root: Path) -> None:
     await run(isolated, "cd /")
     result = await run(isolated, "ls /proc/1/root/testbed/README; ls /proc/self/cwd/../../../home /run/turnwise/..")
     assert "turnwise\n" in result.output
-    assert "disk" not in (await run(isolated, "ls /run/turnwise/disk")).output
+    assert (await run(isolated, "ls /run/turnwise")).output == "command\ninit\noutput\nreply\nshell\n"
+    mounts = (await run(isolated, "cat /proc/self/mountinfo")).output
+    assert str(root) not in mounts
+    assert "upper" not in mounts.replace("upperdir=upper", "")
 
 
 async def test_clean_sources_of_packages_are_masked(isolated: Sandbox) -> None:

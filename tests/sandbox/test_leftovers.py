@@ -84,7 +84,7 @@ async def test_a_daemon_dies_when_its_sandbox_stops(root: Path, state: Path, mar
         assert len(sleepers(marker)) == 2
     assert sleepers(marker) == []
     assert mounts() == before
-    assert names(state / names(state)[0]) == ["empty", "etc"]
+    assert names(state / names(state)[0]) == ["disk", "empty", "etc"]
     await backend.close()
     assert names(state) == []
 

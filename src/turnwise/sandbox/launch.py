@@ -122,6 +122,9 @@ class Launcher:
         self._as_root = is_host_root()
         _tool("nsenter", "util-linux")
         _tool("tar", "tar")
+        # Where every sandbox mounts its disk, each in a mount namespace of its own.
+        self.disk = folder / "disk"
+        self.disk.mkdir()
         (folder / "empty").mkdir()
         write_etc(folder / "etc")
         self._host_arguments = host_arguments(folder / "etc", folder / "empty")
@@ -141,10 +144,8 @@ class Launcher:
     async def start(self, spec: SandboxSpec, control: Path, request_fd: int, archive_fd: int | None) -> Guest:
         """Start a sandbox whose shells take requests from `request_fd`, from a snapshot's archive if there is one.
 
-        The control directory gets `disk` (a mount point), `lower` and the scripts. Raises SandboxError, OSError.
+        The scripts are put into the control directory. Raises SandboxError, OSError.
         """
-        (control / "disk").mkdir()
-        (control / "lower").symlink_to(spec.root.resolve(strict=True))
         for name in ("init", "shell"):
             (control / name).write_text(source(f"scripts/{name}.sh"))
         errors_fd = os.memfd_create("sandbox-errors")
@@ -158,7 +159,8 @@ class Launcher:
 
     def _order(self, spec: SandboxSpec, control: Path) -> dict[str, object]:
         return {
-            "disk": str(control / "disk"),
+            "disk": str(self.disk),
+            "root": str(spec.root.resolve()),
             "disk_mb": spec.limits.disk_mb,
             "overlay": self._can_overlay(spec.root),
             # The agent of the host's root may change what root owns, so it must get the device nodes read-only.

@@ -130,7 +130,7 @@ class Shell:
     async def snapshot(self) -> Snapshot:
         """Pack what changed; no command may be running."""
         self._require_alive()
-        fd = await archive(self._guest.pid, self._control, self._launcher.layers(self._spec.root))
+        fd = await archive(self._guest.pid, self._launcher.disk, self._launcher.layers(self._spec.root))
         return Snapshot(self._spec, fd, self._state)
 
     def _require_alive(self) -> None:

@@ -31,8 +31,8 @@ class Snapshot:
         os.close(self.archive_fd)
 
 
-async def archive(monitor_pid: int, control: Path, layers: tuple[str, ...]) -> int:
-    """Pack `layers` of the disk that the process `monitor_pid` (bubblewrap's) sees; returns a memory file.
+async def archive(monitor_pid: int, disk: Path, layers: tuple[str, ...]) -> int:
+    """Pack `layers` of the disk that the process `monitor_pid` (bubblewrap's) sees at `disk`; returns a memory file.
 
     Packing is done as the root of the sandbox's user namespace, who may read every file in it. Raises SandboxError.
     """
@@ -40,7 +40,7 @@ async def archive(monitor_pid: int, control: Path, layers: tuple[str, ...]) -> i
     enter = ["nsenter", f"--target={monitor_pid}", "--user", "--mount", "--preserve-credentials"]
     pack = ["tar", "--create", "--sparse", "--numeric-owner", "--xattrs", "--xattrs-include=user.*"]
     process = await asyncio.create_subprocess_exec(
-        *enter, *pack, f"--directory={control / 'disk'}", *layers, stdout=fd, stderr=asyncio.subprocess.PIPE
+        *enter, *pack, f"--directory={disk}", *layers, stdout=fd, stderr=asyncio.subprocess.PIPE
     )
     _, errors = await process.communicate()
     if process.returncode not in _GOOD_ENOUGH:

@@ -9,6 +9,7 @@ and ends, and the sandboxes, its children, are killed by the kernel.
 """
 
 import ctypes
+import gc
 import json
 import os
 import shutil
@@ -50,6 +51,8 @@ def make_disk(libc: Any, order: dict[str, Any], archive_fd: int | None) -> None:
     os.chdir(order["disk"])
     for name in ("upper", "work", "merged", "tmp", "shm"):
         Path(name).mkdir()
+    # Mount options have commas and colons of their own, which a root's name may have, too.
+    Path("lower").symlink_to(order["root"])
     if archive_fd is not None:
         unpack = [
             "tar",
@@ -63,16 +66,16 @@ def make_disk(libc: Any, order: dict[str, Any], archive_fd: int | None) -> None:
         with Path(f"/proc/self/fd/{archive_fd}").open("rb") as archive:
             subprocess.run(unpack, stdin=archive, check=True)
     if order["overlay"]:
-        options = "lowerdir=../lower,upperdir=upper,workdir=work,userxattr"
+        options = "lowerdir=lower,upperdir=upper,workdir=work,userxattr"
         _mount(libc, "overlay", "merged", "overlay", options=options)
     elif archive_fd is None:
-        copy = ["cp", "--recursive", "--no-dereference", "--preserve=mode,links,timestamps", "../lower/.", "merged"]
+        copy = ["cp", "--recursive", "--no-dereference", "--preserve=mode,links,timestamps", "lower/.", "merged"]
         subprocess.run(copy, check=True)
     # A sandbox that could make namespaces of its own could mount disks past its limit.
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
 
 
-def become_sandbox(order: dict[str, Any], fds: list[int], ready_fd: int, go_fd: int) -> NoReturn:
+def become_sandbox(libc: Any, order: dict[str, Any], fds: list[int], ready_fd: int, go_fd: int) -> NoReturn:
     """In the child: make the namespaces and the disk, then become bubblewrap. Complaints go to `fds[1]`."""
     requests_fd, errors_fd, *archive = fds
     starter_pid = os.getppid()
@@ -81,7 +84,6 @@ def become_sandbox(order: dict[str, Any], fds: list[int], ready_fd: int, go_fd: 
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(requests_fd, 1)  # a number like any other: the scripts inside read from it
         os.dup2(errors_fd, 2)
-        libc = ctypes.CDLL(None, use_errno=True)
         _call("unshare", libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS))
         os.write(ready_fd, b"r")
         go = os.read(go_fd, 1)
@@ -97,14 +99,14 @@ def become_sandbox(order: dict[str, Any], fds: list[int], ready_fd: int, go_fd: 
         os._exit(1)
 
 
-def start(order: dict[str, Any], fds: list[int]) -> tuple[int, int]:
+def start(libc: Any, order: dict[str, Any], fds: list[int]) -> tuple[int, int]:
     """Fork a child that becomes a sandbox; returns its number and a descriptor of the process."""
     ready, ready_w = os.pipe()
     go, go_w = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(go_w)
-        become_sandbox(order, fds, ready_w, go)
+        become_sandbox(libc, order, fds, ready_w, go)
     pidfd = os.pidfd_open(pid)
     os.close(ready_w)
     os.close(go)
@@ -120,6 +122,8 @@ def start(order: dict[str, Any], fds: list[int]) -> tuple[int, int]:
 def serve(connection: socket.socket) -> None:
     """Carry out orders (a memory file with JSON comes first among the descriptors) until the owner is gone."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    libc = ctypes.CDLL(None, use_errno=True)
+    gc.freeze()  # a collection in a child would copy the pages that it shares with the starter
     while True:
         message, fds, _, _ = socket.recv_fds(connection, _MESSAGE_BYTES, 4)
         if not message:
@@ -127,7 +131,7 @@ def serve(connection: socket.socket) -> None:
         with os.fdopen(fds[0], "rb") as file:
             order = json.loads(file.read())
         try:
-            pid, pidfd = start(order, fds[1:])
+            pid, pidfd = start(libc, order, fds[1:])
         except OSError as error:
             connection.send(f"0 {error.strerror}".encode()[:_MESSAGE_BYTES])
         else:

@@ -82,7 +82,7 @@ def _masked(prefixes: tuple[str, ...]) -> tuple[str, ...]:
     below = [
         path for path in ("/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/local", *prefixes) if Path(path).is_dir()
     ]
-    named = " -o ".join(f"-name {name}" for name in ("site-packages", "dist-packages", "ensurepip")).split()
+    named = " -o ".join(f"-name {name}" for name in ("site-packages", "dist-packages", "_bundled")).split()
     command = ["find", *below, "-xdev", "-type", "d", "(", *named, ")", "-prune", "-print0"]
     found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
     others = [
@@ -90,7 +90,8 @@ def _masked(prefixes: tuple[str, ...]) -> tuple[str, ...]:
         *(Path(prefix, name) for prefix in prefixes for name in ("pkgs", "envs")),
     ]
     paths = {os.fsdecode(name) for name in found.split(b"\0") if name}
-    return tuple(sorted(paths | {str(path) for path in others if path.is_dir()}))
+    full = (path for path in {*map(Path, paths), *others} if path.is_dir() and any(path.glob("[!_]*")))
+    return tuple(sorted(str(path) for path in full))
 
 
 def _open_parents(path: str) -> list[str]:
