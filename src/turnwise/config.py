@@ -61,7 +61,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def evaluation_recipe(path: Path | None, name: str, evaluation: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
     """A recipe that only evaluates a checkpoint: the scaffold's tables of the recipe at `path`, and no stages."""
     raw = {} if path is None else _read(path)
-    kept: dict[str, Any] = {table: raw[table] for table in ("agent", "sandbox", "policy", "tasks", "model") if table in raw}
+    kept: dict[str, Any] = {
+        table: raw[table] for table in ("agent", "sandbox", "policy", "tasks", "model") if table in raw
+    }
     kept |= {"run": {"name": name}, "evaluation": {"points": [BASE], **evaluation}}
     source, base = ("turnwise eval", Path()) if path is None else (str(path), path.parent)
     return parse_recipe(kept, overrides, source=source, base=base)
