@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from turnwise.errors import SandboxError
 from turnwise.sandbox import LocalBackend
+from turnwise.sandbox.processes import children
 from turnwise.sandbox.state import start_time, sweep
 from turnwise.types import SandboxSpec
 
@@ -55,6 +57,10 @@ def names(folder: Path) -> list[str]:
 
 def mounts() -> str:
     return Path("/proc/self/mounts").read_text()
+
+
+def called_with(pid: int, argument: str) -> bool:
+    return argument in Path(f"/proc/{pid}/cmdline").read_text()
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
@@ -132,6 +138,35 @@ async def test_a_cancelled_task_takes_its_sandbox_along(root: Path, state: Path,
     assert sleepers(marker) == []
     await backend.close()
     assert names(state) == []
+
+
+async def test_a_backend_gets_over_the_death_of_its_starter(root: Path, state: Path) -> None:
+    backend = LocalBackend(state)
+    async with backend.create(SandboxSpec(root)) as sandbox:
+        starter, *_ = (pid for pid in children(os.getpid()) if called_with(pid, str(state)))
+        os.kill(starter, signal.SIGKILL)
+        with pytest.raises(SandboxError):
+            await sandbox.exec("sleep 5; true", 20)
+    async with backend.create(SandboxSpec(root)) as sandbox:
+        assert (await sandbox.exec("echo again", 20)).output == "again\n"
+    await backend.close()
+
+
+def test_a_fork_of_the_owner_keeps_nothing_alive(root: Path, state: Path) -> None:
+    forking = _PARENT.replace("import asyncio, sys", "import asyncio, os, sys, time").replace(
+        'print("ready", flush=True)', "os.fork() or time.sleep(30); print('ready', flush=True)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", forking, str(root), str(state), "1"], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert [parent.stdout.readline(), parent.stdout.readline()] == [b"starting\n", b"ready\n"]
+    fork = next(pid for pid in children(parent.pid) if called_with(pid, "-c"))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    try:
+        assert within(5, lambda: names(state) == [])
+    finally:
+        os.kill(fork, signal.SIGKILL)
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing(root: Path, state: Path) -> None:

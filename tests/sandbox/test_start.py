@@ -45,8 +45,8 @@ def as_ordinary_user(errand: Callable[[Path], Awaitable[None]]) -> str:
     return told
 
 
-async def errand(scratch: Path) -> None:
-    """The promises that could differ for an ordinary user."""
+async def errand(scratch: Path, foreign: Path) -> None:
+    """The promises that could differ for an ordinary user; `foreign` may be somebody else's repository."""
     root, state = scratch / "root", scratch / "state"
     for folder in (root / "pkg", state):
         folder.mkdir(parents=True)
@@ -57,7 +57,12 @@ async def errand(scratch: Path) -> None:
     async with backend.create(SandboxSpec(root, limits=limits)) as sandbox:
         await everyday_use(sandbox)
         await limits_hold(sandbox)
+    async with backend.create(SandboxSpec(foreign)) as sandbox:
+        assert (await sandbox.exec("echo mine >> theirs && rm other && cat theirs", 20)).output == "theirs\nmine\n"
+        async with sandbox.fork(await sandbox.snapshot()) as twin:
+            assert (await twin.exec("ls && cat theirs", 20)).output == "theirs\ntheirs\nmine\n"
     await backend.close()
+    assert (foreign / "theirs").read_text() == "theirs\n"
     assert (root / "README").read_text() == "read me\n"
     assert not any(state.iterdir())
 
@@ -96,9 +101,12 @@ def test_an_ordinary_user_has_sandboxes_too(root: Path) -> None:
         await backend.close()
 
     # The fork may not be able to read this interpreter's modules any more: load all of them before.
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
         asyncio.run(warm_up(Path(scratch)))
-    assert as_ordinary_user(errand) == ""
+        Path(scratch).chmod(0o755)
+        for name in ("theirs", "other"):
+            Path(scratch, name).write_text(f"{name}\n")
+        assert as_ordinary_user(lambda own: errand(own, Path(scratch))) == ""
 
 
 async def test_sandboxes_need_bubblewrap(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,14 +17,11 @@ from pathlib import Path
 
 from turnwise.errors import InputError, SandboxError, TurnwiseError
 from turnwise.sandbox import processes
+from turnwise.sandbox.starter import AGENT, is_host_root
 from turnwise.sandbox.state import Workshop, source
-from turnwise.sandbox.view import AGENT, CONTROL, host_arguments, spec_arguments, write_etc
+from turnwise.sandbox.view import CONTROL, host_arguments, masked, python_prefixes, spec_arguments, write_etc
 from turnwise.types import Limits, SandboxSpec
 
-# The agent's number on a host whose root starts sandboxes: far from users', containers' and systemd's ranges.
-_AGENT_ON_HOST = 1_964_000_000
-# Every other user of the host below `nobody` is itself inside, so that the agent can change whoever's repository.
-_USER_MAP = f"0 0 {AGENT}\n{AGENT} {_AGENT_ON_HOST} 1\n{AGENT + 1} {AGENT + 1} 1\n"
 _ROOT_CAPABILITIES = [
     argument
     for name in ("SETUID", "SETGID", "SETPCAP", "CHOWN", "DAC_OVERRIDE", "FOWNER")
@@ -42,11 +39,6 @@ def kernel_version() -> tuple[int, int]:
     """The running kernel's major and minor version."""
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(filter(str.isdigit, minor)))
-
-
-def is_host_root() -> bool:
-    """True for the real root; False for an ordinary user and for the root of a user namespace."""
-    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
 
 
 def _tool(name: str, package: str) -> str:
@@ -125,9 +117,11 @@ class Launcher:
         # Where every sandbox mounts its disk, each in a mount namespace of its own.
         self.disk = folder / "disk"
         self.disk.mkdir()
-        (folder / "empty").mkdir()
+        self._empty = folder / "empty"
+        self._empty.mkdir()
+        self._masked = masked(python_prefixes())
         write_etc(folder / "etc")
-        self._host_arguments = host_arguments(folder / "etc", folder / "empty")
+        self._host_arguments = host_arguments(folder / "etc")
 
     def layers(self, root: Path) -> tuple[str, ...]:
         """The directories of a sandbox's disk that make a snapshot."""
@@ -165,9 +159,8 @@ class Launcher:
             "overlay": self._can_overlay(spec.root),
             # The agent of the host's root may change what root owns, so it must get the device nodes read-only.
             "protect_devices": self._as_root,
-            "setgroups": "allow" if self._as_root else "deny",
-            "uid_map": _USER_MAP if self._as_root else f"0 {os.geteuid()} 1",
-            "gid_map": _USER_MAP if self._as_root else f"0 {os.getegid()} 1",
+            "empty": str(self._empty),
+            "masked": self._masked,
             "program": self._program(spec, control),
         }
 

@@ -12,11 +12,13 @@ import ctypes
 import gc
 import json
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +28,18 @@ _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 
 _KEPT_FLAGS = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 _PR_SET_PDEATHSIG = 1
 _MESSAGE_BYTES = 64
+_UNSHARED, _REFUSED = b"u", b"r"
+# Whom commands run as where the host's root started the sandbox; elsewhere they run as root inside.
+AGENT = 65533
+# The agent's number on the host: far from users', containers' and systemd's ranges.
+_AGENT_ON_HOST = 1_964_000_000
+# Every other user of the host below `nobody` is itself inside, so that the agent can change whoever's repository.
+_AGENTS_MAP = f"0 0 {AGENT}\n{AGENT} {_AGENT_ON_HOST} 1\n{AGENT + 1} {AGENT + 1} 1\n"
+
+
+def is_host_root() -> bool:
+    """True for the real root; False for an ordinary user and for the root of a user namespace."""
+    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
 
 
 def _call(what: str, result: int) -> None:
@@ -42,6 +56,8 @@ def _mount(libc: Any, source: str, target: str, kind: str, flags: int = 0, optio
 def make_disk(libc: Any, order: dict[str, Any], archive_fd: int | None) -> None:
     """As root of a fresh user and mount namespace: the sandbox's disk, with its tree at `merged`, as the directory."""
     _mount(libc, "none", "/", "", _MS_REC | _MS_PRIVATE)
+    for path in order["masked"]:
+        _mount(libc, order["empty"], path, "", _MS_BIND)
     if order["protect_devices"]:
         has = os.statvfs("/dev").f_flag
         kept = sum(flag for seen, flag in _KEPT_FLAGS.items() if has & seen)
@@ -75,21 +91,52 @@ def make_disk(libc: Any, order: dict[str, Any], archive_fd: int | None) -> None:
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
 
 
-def become_sandbox(libc: Any, order: dict[str, Any], fds: list[int], ready_fd: int, go_fd: int) -> NoReturn:
-    """In the child: make the namespaces and the disk, then become bubblewrap. Complaints go to `fds[1]`."""
-    requests_fd, errors_fd, *archive = fds
-    starter_pid = os.getppid()
+@dataclass
+class Spare:
+    """A child that has its namespaces and users already, and waits for the order that says what to become."""
+
+    pid: int
+    pidfd: int
+    orders: socket.socket
+
+
+def prepare(libc: Any) -> Spare:
+    """Fork a spare. Done between two orders, so that an order need not wait for it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    starter_pid = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        become_sandbox(libc, theirs, starter_pid)
+    pidfd = os.pidfd_open(pid)
+    theirs.close()
+    if ours.recv(1) == _UNSHARED:
+        users = _AGENTS_MAP if is_host_root() else "0 {} 1"
+        Path(f"/proc/{pid}/setgroups").write_text("allow" if is_host_root() else "deny")
+        Path(f"/proc/{pid}/uid_map").write_text(users.format(os.geteuid()))
+        Path(f"/proc/{pid}/gid_map").write_text(users.format(os.getegid()))
+    return Spare(pid, pidfd, ours)
+
+
+def become_sandbox(libc: Any, orders: socket.socket, starter_pid: int) -> NoReturn:
+    """In the child: make the namespaces, take the order, make the disk, become bubblewrap."""
+    errors_fd = os.open(os.devnull, os.O_WRONLY)
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        unshared = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS)
+        refused = ctypes.get_errno()
+        orders.send(_REFUSED if unshared else _UNSHARED)
+        _, (order_fd, requests_fd, errors_fd, *archive), *_ = socket.recv_fds(orders, _MESSAGE_BYTES, 4)
+        if unshared:
+            raise OSError(refused, f"unshare: {os.strerror(refused)}")
+        _call("prctl", libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL))
+        if os.getppid() != starter_pid:
+            raise OSError("the starter is gone")
+        with os.fdopen(order_fd, "rb") as file:
+            order = json.loads(file.read())
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(requests_fd, 1)  # a number like any other: the scripts inside read from it
         os.dup2(errors_fd, 2)
-        _call("unshare", libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS))
-        os.write(ready_fd, b"r")
-        go = os.read(go_fd, 1)
-        _call("prctl", libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL))
-        if not go or os.getppid() != starter_pid:
-            raise OSError("the starter is gone")
         make_disk(libc, order, archive[0] if archive else None)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.execve(order["program"][0], order["program"], {"PATH": os.defpath})
@@ -99,46 +146,35 @@ def become_sandbox(libc: Any, order: dict[str, Any], fds: list[int], ready_fd: i
         os._exit(1)
 
 
-def start(libc: Any, order: dict[str, Any], fds: list[int]) -> tuple[int, int]:
-    """Fork a child that becomes a sandbox; returns its number and a descriptor of the process."""
-    ready, ready_w = os.pipe()
-    go, go_w = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(go_w)
-        become_sandbox(libc, order, fds, ready_w, go)
-    pidfd = os.pidfd_open(pid)
-    os.close(ready_w)
-    os.close(go)
-    if os.read(ready, 1):
-        for name in ("setgroups", "uid_map", "gid_map"):
-            Path(f"/proc/{pid}/{name}").write_text(order[name])
-        os.write(go_w, b"g")
-    os.close(ready)
-    os.close(go_w)
-    return pid, pidfd
-
-
 def serve(connection: socket.socket) -> None:
-    """Carry out orders (a memory file with JSON comes first among the descriptors) until the owner is gone."""
+    """Carry out orders until the owner is gone: pass each on to a spare, answer with its number and a descriptor.
+
+    An order is three or four descriptors: a memory file with JSON, where the sandbox takes requests from, where its
+    start may complain, and the archive to start from.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     libc = ctypes.CDLL(None, use_errno=True)
     gc.freeze()  # a collection in a child would copy the pages that it shares with the starter
+    # A closed connection would not do: a fork of the owner may hold it open.
+    owner = os.pidfd_open(os.getppid())
+    watched: list[Any] = [connection, owner]
+    spare = prepare(libc)
     while True:
+        if owner in select.select(watched, [], [])[0]:
+            return
         message, fds, _, _ = socket.recv_fds(connection, _MESSAGE_BYTES, 4)
         if not message:
             return
-        with os.fdopen(fds[0], "rb") as file:
-            order = json.loads(file.read())
         try:
-            pid, pidfd = start(libc, order, fds[1:])
-        except OSError as error:
-            connection.send(f"0 {error.strerror}".encode()[:_MESSAGE_BYTES])
-        else:
-            socket.send_fds(connection, [str(pid).encode()], [pidfd])
-            os.close(pidfd)
-        for fd in fds[1:]:
+            socket.send_fds(spare.orders, [message], fds)
+        except OSError:  # somebody killed the spare
+            spare = prepare(libc)
+            socket.send_fds(spare.orders, [message], fds)
+        socket.send_fds(connection, [str(spare.pid).encode()], [spare.pidfd])
+        for fd in (*fds, spare.pidfd):
             os.close(fd)
+        spare.orders.close()
+        spare = prepare(libc)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 
+from turnwise.sandbox.starter import AGENT
 from turnwise.types import SandboxSpec
 
 CONTROL = "/run/turnwise"
 HOME = "/tmp/home"
-# Whom commands run as where the host's root started the sandbox; elsewhere they run as root inside.
-AGENT = 65533
 _ALWAYS_THERE = ("/", "/usr", "/etc", "/tmp", "/dev", "/proc")
 _DEFAULT_ENV = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -74,24 +73,21 @@ def python_prefixes() -> tuple[str, ...]:
 
 
 @functools.cache
-def _masked(prefixes: tuple[str, ...]) -> tuple[str, ...]:
+def masked(prefixes: tuple[str, ...]) -> tuple[str, ...]:
     """The directories with packages of Pythons anywhere on the host (half a second; once per process).
 
     Wheels count: pip's own carries copies of some packages, and Debian and ensurepip keep more.
     """
-    below = [
-        path for path in ("/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/local", *prefixes) if Path(path).is_dir()
-    ]
+    roots = ("/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/local", *prefixes)
+    below = [path for path in roots if Path(path).is_dir()]
     named = " -o ".join(f"-name {name}" for name in ("site-packages", "dist-packages", "_bundled")).split()
     command = ["find", *below, "-xdev", "-type", "d", "(", *named, ")", "-prune", "-print0"]
-    found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
-    others = [
-        Path("/usr/share/python-wheels"),
-        *(Path(prefix, name) for prefix in prefixes for name in ("pkgs", "envs")),
-    ]
-    paths = {os.fsdecode(name) for name in found.split(b"\0") if name}
-    full = (path for path in {*map(Path, paths), *others} if path.is_dir() and any(path.glob("[!_]*")))
-    return tuple(sorted(str(path) for path in full))
+    listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
+    found = {Path(os.fsdecode(name)) for name in listed.split(b"\0") if name}
+    found |= {Path(prefix, name) for prefix in prefixes for name in ("pkgs", "envs")} | {
+        Path("/usr/share/python-wheels")
+    }
+    return tuple(sorted(str(path) for path in found if path.is_dir() and any(path.iterdir())))
 
 
 def _open_parents(path: str) -> list[str]:
@@ -100,8 +96,8 @@ def _open_parents(path: str) -> list[str]:
     return [argument for parent in parents for argument in ("--perms", "0755", "--dir", parent)]
 
 
-def host_arguments(etc: Path, empty: Path) -> list[str]:
-    """bubblewrap's arguments for what every sandbox of a backend sees alike; `empty` masks directories."""
+def host_arguments(etc: Path) -> list[str]:
+    """bubblewrap's arguments for what every sandbox of a backend sees alike."""
     arguments = ["--ro-bind", "/usr", "/usr", "--ro-bind", str(etc), "/etc"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/", name)
@@ -109,11 +105,8 @@ def host_arguments(etc: Path, empty: Path) -> list[str]:
             arguments += ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             arguments += ["--ro-bind", str(path), str(path)]
-    prefixes = python_prefixes()
-    for prefix in prefixes:
+    for prefix in python_prefixes():
         arguments += [*_open_parents(prefix), "--ro-bind", prefix, prefix]
-    for path_masked in _masked(prefixes):
-        arguments += ["--ro-bind", str(empty), path_masked]
     return arguments
 
 
