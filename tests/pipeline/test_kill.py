@@ -16,6 +16,7 @@ from turnwise.store import Journal
 
 DRIVE = Path(__file__).with_name("drive.py")
 KILLS = 5
+pytestmark = pytest.mark.timeout(300)  # whole runs: on a machine that others use too they take their time
 EVENTS = (
     "SELECT (SELECT count(*) FROM turns) + (SELECT count(*) FROM verdicts) + (SELECT count(*) FROM updates)"
     " + (SELECT count(rewards) FROM episodes) + (SELECT count(*) FROM evaluations)"
@@ -101,7 +102,6 @@ def processes_in(folder: Path) -> list[str]:
     return lines
 
 
-@pytest.mark.timeout(300)
 def test_killed_at_random_instants_a_run_ends_with_the_same_journal(driver, small_world, tmp_path):
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"
     driver.start(calm)

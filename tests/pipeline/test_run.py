@@ -13,6 +13,8 @@ from turnwise.errors import CheckpointError, LogprobMismatch, RecipeError
 from turnwise.pipeline.run import is_finished, run_recipe
 from turnwise.store import Journal
 
+pytestmark = pytest.mark.timeout(300)  # whole runs: on a machine that others use too they take their time
+
 SHORT = [
     "stages.rl-1.iterations=2",
     "evaluation.points=['rl-2']",
