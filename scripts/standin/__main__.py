@@ -26,7 +26,7 @@ VOCABULARY = 4096
 CONTEXT_WEIGHT = 0.3  # of an observation's tokens in the loss, beside 2 for a response's: reading teaches the code
 RESPONSE_WEIGHT = 2.0
 CAREFUL = Carelessness()
-CARELESS = Carelessness(format_error=0.18, detour=0.15, wrong_line=0.15, early_submit=0.12, no_submit=0.15)
+CARELESS = Carelessness(format_error=0.3, detour=0.15, wrong_line=0.35, early_submit=0.25, no_submit=0.3)
 
 
 class Writer:
@@ -74,7 +74,11 @@ def main() -> None:
     parser.add_argument("--tasks", type=Path, default=frozen_path())
     parser.add_argument("--knowledge-minutes", type=float, default=45.0)
     parser.add_argument("--manners-minutes", type=float, default=6.0)
-    parser.add_argument("--from-knowledge", type=Path, help="skip the first phase: start from what it saved")
+    parser.add_argument(
+        "--from-knowledge",
+        type=Path,
+        help="go on from what the first phase saved; with --knowledge-minutes 0 straight to the second",
+    )
     parser.add_argument("--window-lines", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -91,11 +95,11 @@ def make(options: argparse.Namespace, console: Console) -> None:
     if options.from_knowledge:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(options.from_knowledge)
         model = Qwen2ForCausalLM.from_pretrained(options.from_knowledge, dtype=torch.float32)
-        writer = Writer(tokenizer, tasks[0], options.window_lines)
     else:
         tokenizer = train_tokenizer(_texts(functions, tasks[0], options), VOCABULARY)
         model = new_model(len(tokenizer), options.seed)
-        writer = Writer(tokenizer, tasks[0], options.window_lines)
+    writer = Writer(tokenizer, tasks[0], options.window_lines)
+    if options.knowledge_minutes:
         console.print(
             f"knowledge: {options.knowledge_minutes:g} minutes, {model.num_parameters() / 1e6:.2f}M parameters"
         )
