@@ -158,6 +158,12 @@ async def test_a_shell_that_loops_by_itself_is_stopped(isolated: Sandbox) -> Non
     assert (await run(isolated, "pwd; echo $KEPT")).output == "/testbed/pkg\nyes\n"
 
 
+async def test_commands_that_end_just_at_their_timeout_do_not_hurt_the_next(isolated: Sandbox) -> None:
+    for number in range(20):
+        await run(isolated, "sleep 0.04", timeout_s=0.035 + 0.001 * number)
+        assert (await run(isolated, f"echo {number}")).output == f"{number}\n"
+
+
 @pytest.mark.parametrize(
     ("command", "exit_code"),
     [("set -e; false; echo no", 1), ("exec sh -c 'exit 7'", 7), ("kill -9 $$", -9), ("sh -c 'kill -15 $$'", -15),

@@ -138,16 +138,26 @@ class Shell:
             raise SandboxError(f"the sandbox {self._failure}")
 
     async def _interrupt(self, elders: list[processes.Process]) -> Reply:
-        """Have the shell end when it can, kill what the running command started, then, if need be, the shell."""
-        processes.send(self._shell_pid, signal.SIGUSR2)
-        processes.kill(self._init_pid, elders, {self._shell_pid})
-        reply = await self._wait(_SETTLE_S)
+        """Have the shell end when it can, kill what the running command started, then, if need be, the shell.
+
+        Returns only with the shell's end: were its signal still on the way, it would hit the next command.
+        """
+        shell_pid = self._shell_pid
+        processes.send(shell_pid, signal.SIGUSR2)
+        processes.kill(self._init_pid, elders, {shell_pid})
+        reply = await self._wait_for_end(_SETTLE_S)
         if reply is None:
-            processes.send(self._shell_pid, signal.SIGKILL)
-            reply = await self._wait(_DEATH_S)
+            processes.send(shell_pid, signal.SIGKILL)
+            reply = await self._wait_for_end(_DEATH_S)
         if reply is None:
             self._fail("did not let go of a command past its time-out")
             raise SandboxError(f"the sandbox {self._failure}")
+        return reply
+
+    async def _wait_for_end(self, timeout_s: float) -> Reply | None:
+        reply = await self._wait(timeout_s)
+        if reply is not None and reply.kind == "done":  # the command finished after all, at the last moment
+            reply = await self._wait(timeout_s)
         return reply
 
     async def _new_shell(self) -> None:
