@@ -84,3 +84,8 @@ def test_a_file_may_be_left_empty():
 def test_what_is_not_defined_here_is_refused(test_id):
     with pytest.raises(TaskError, match="cannot be hidden"):
         without_tests(FILE, [test_id])
+
+
+def test_carriage_returns_stay():
+    source = "def test_a():\r\n    pass\r\n\r\n\r\ndef test_b():\r\n    pass\r\n"
+    assert without_tests(source, ["t.py::test_a"]) == "def test_b():\r\n    pass\r\n"

@@ -74,3 +74,10 @@ def test_the_failure_that_calls_the_function_is_told():
 def test_an_issue_is_short_however_long_the_values_are():
     failure = _failure(f"assert f({'x' * 900!r}) == {'y' * 900!r}", f"assert '{'z' * 900}' == 'y'", x="w" * 900)
     assert len(issue_text({"t.py::test_f": failure}, "f", [])) <= MAX_CHARS + 1
+
+
+def test_characters_that_cannot_be_shown_or_stored_are_replaced():
+    failure = _failure("assert f() == 'a'", "assert '\x1b[0m\ud800' == 'a'")
+    text = issue_text({"t.py::test_f": failure}, "f", [])
+    assert "'?[0m?'" in text
+    assert text.encode()

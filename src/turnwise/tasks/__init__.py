@@ -5,8 +5,9 @@ from pathlib import Path
 from turnwise.tasks.baseline import SuiteRunner
 from turnwise.tasks.environment import EnvironmentStore
 from turnwise.tasks.gate import check_task
-from turnwise.tasks.make import MakeOptions, make_tasks
+from turnwise.tasks.make import make_tasks
 from turnwise.tasks.mutate import Mutant, enumerate_mutants
+from turnwise.tasks.options import MakeOptions
 from turnwise.tasks.rows import read_tasks, write_tasks
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -101,29 +101,20 @@ def called_places(result: SuiteResult, places: Sequence[Place]) -> frozenset[Pla
 
 
 async def run_baseline(
-    run_suite: SuiteRunner,
-    spec: SandboxSpec,
-    test_files: Sequence[str],
-    places: Sequence[Place],
-    repeats: int,
-    timeout_s: float,
-) -> Mapping[str, FileBaseline]:
-    """Run every test file alone, once watched and then plain, on a root that holds the watching test.
+    run_suite: SuiteRunner, spec: SandboxSpec, file: str, places: Sequence[Place], repeats: int, timeout_s: float
+) -> FileBaseline | None:
+    """Run a test file alone, once watched and then plain, on a root that holds the watching test.
 
-    Only ids that pass in each of the `repeats` runs count. Files without any, or that run longer than `timeout_s`, are
-    left out.
+    Only ids that pass in each of the `repeats` runs count. None for a file without any, or one that runs longer than
+    `timeout_s`.
     """
-    found = {}
-    for file in test_files:
-        watched = await run_suite(spec, [file, CALLS_FILE], 3 * timeout_s)
-        passed = {test_id for test_id, outcome in watched.outcomes.items() if outcome == "passed"}
-        duration_s = 0.0
-        for _ in range(max(1, repeats - 1)):
-            if not passed or watched.timed_out:
-                break
-            plain = await run_suite(spec, [file], timeout_s)
-            passed = set() if plain.timed_out else {i for i in passed if plain.outcomes.get(i) == "passed"}
-            duration_s = max(duration_s, plain.duration_s)
-        if passed:
-            found[file] = FileBaseline(frozenset(passed), called_places(watched, places), duration_s)
-    return found
+    watched = await run_suite(spec, [file, CALLS_FILE], 3 * timeout_s)
+    passed = {test_id for test_id, outcome in watched.outcomes.items() if outcome == "passed"}
+    duration_s = 0.0
+    for _ in range(max(1, repeats - 1)):
+        if not passed or watched.timed_out:
+            return None
+        plain = await run_suite(spec, [file], timeout_s)
+        passed = set() if plain.timed_out else {i for i in passed if plain.outcomes.get(i) == "passed"}
+        duration_s = max(duration_s, plain.duration_s)
+    return FileBaseline(frozenset(passed), called_places(watched, places), duration_s) if passed else None

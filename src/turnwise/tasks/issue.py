@@ -203,6 +203,6 @@ def _body(failure: TestFailure, symptom: Symptom, chance: int, package_files: Se
 
 
 def _cut(text: str, limit: int) -> str:
-    """Without memory addresses, which differ from run to run, and not longer than `limit`."""
-    text = re.sub(r" at 0x[0-9a-f]+", "", text.strip())
+    """Without memory addresses, which differ from run to run, or unprintable characters; not longer than `limit`."""
+    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in re.sub(r" at 0x[0-9a-f]+", "", text.strip()))
     return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."

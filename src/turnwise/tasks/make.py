@@ -8,41 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from turnwise.errors import TaskError
+from turnwise.errors import InfrastructureError, TaskError
 from turnwise.tasks.baseline import SuiteRunner
 from turnwise.tasks.environment import EnvironmentStore, commit_repository, copy_tree
 from turnwise.tasks.hidden import without_tests
 from turnwise.tasks.issue import issue_text
-from turnwise.tasks.mutate import KINDS, Mutant, enumerate_mutants
+from turnwise.tasks.mutate import Mutant, enumerate_mutants
+from turnwise.tasks.options import MakeOptions
 from turnwise.tasks.package import Package, open_package
 from turnwise.tasks.repository import diff, start_repository
 from turnwise.tasks.split import assign_splits
 from turnwise.types import SuiteResult, Task
 
-
-@dataclass(frozen=True)
-class MakeOptions:
-    """How tasks are made from one package.
-
-    `limit` bugs at most (0: all), `per_function` in one function of at most `max_function_lines` lines; `tries` mutants
-    are tried in a function at most. Every run of tests is repeated `repeats` times and must agree. A bug whose tests'
-    files take over `max_test_s` together is left out, and so is one that fails over `max_failing` tests.
-    `named_only` keeps a bug only if its issue names the function that holds it.
-    """
-
-    limit: int = 0
-    per_function: int = 6
-    tries: int = 24
-    max_function_lines: int = 60
-    max_failing: int = 25
-    max_test_s: float = 10.0
-    repeats: int = 3
-    kinds: tuple[str, ...] = KINDS
-    files: tuple[str, ...] = ()
-    held_out: float = 0.25
-    named_only: bool = False
-    concurrency: int = 1
-    seed: int = 0
+_MAX_CHANGED_LINES = 4
+_MAX_PER_LINE = 2
+_SANDBOX_RETRIES = 2
+_DEFAULTS = MakeOptions()
 
 
 @dataclass(frozen=True)
@@ -69,7 +50,7 @@ async def make_tasks(
     requirement: str,
     run_suite: SuiteRunner,
     environments: EnvironmentStore,
-    options: MakeOptions = MakeOptions(),
+    options: MakeOptions = _DEFAULTS,
     on_task: Callable[[Task], None] = lambda task: None,
 ) -> list[Task]:
     """Tasks from the source distribution of `NAME` or `NAME==VERSION`, in the order of its files.
@@ -78,9 +59,7 @@ async def make_tasks(
     one passing in the same files, the same on every repeat. `on_task` sees each task once it is found, before the
     split into train and held-out is decided. Raises TaskError when the package cannot be used, and says why.
     """
-    package = await open_package(
-        requirement, run_suite, environments, options.repeats, options.max_test_s, options.files
-    )
+    package = await open_package(requirement, run_suite, environments, options)
     try:
         queue = _candidates(package, options)
         workers = [_Worker(package, run_suite, options, index) for index in range(max(1, options.concurrency))]
@@ -92,10 +71,6 @@ async def make_tasks(
         raise TaskError(f"{requirement}: its tests noticed none of the bugs tried; allow larger functions or more time")
     tasks = sorted(found, key=lambda task: (task.meta["file"], task.meta["lineno"], task.instance_id))
     return assign_splits(tasks, options.held_out)
-
-
-_MAX_CHANGED_LINES = 4
-_MAX_PER_LINE = 2
 
 
 def _candidates(package: Package, options: MakeOptions) -> Iterator[_Candidates]:
@@ -204,7 +179,13 @@ class _Worker:
 
     async def _run(self, test_files: Sequence[str]) -> SuiteResult:
         usual_s = sum(self._package.baseline[file].duration_s for file in test_files)
-        return await self._run_suite(self._spec, test_files, min(3 * usual_s + 3, self._options.max_test_s + 3))
+        timeout_s = min(3 * usual_s + 3, self._options.max_test_s + 3)
+        for _ in range(_SANDBOX_RETRIES):
+            try:
+                return await self._run_suite(self._spec, test_files, timeout_s)
+            except InfrastructureError:
+                await asyncio.sleep(1)
+        return await self._run_suite(self._spec, test_files, timeout_s)
 
     def _task(self, bug: _Bug) -> Task | None:
         """The bug as a row, or None where its tests cannot be hidden or its issue would tell too much or too little."""
@@ -254,11 +235,8 @@ class _Worker:
 
 def hide_tests(path: Path, test_ids: Sequence[str]) -> None:
     """Take tests out of a file on disk. Raises TaskError where that is not possible."""
-    content = path.read_bytes()
-    if b"\r" in content:
-        raise TaskError(f"{path.name}: has carriage returns")
     try:
-        path.write_bytes(without_tests(content.decode("utf-8"), test_ids).encode())
+        path.write_bytes(without_tests(path.read_bytes().decode("utf-8"), test_ids).encode())
     except (UnicodeDecodeError, SyntaxError) as error:
         raise TaskError(f"{path.name}: cannot be read as Python ({error})") from error
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from turnwise.errors import TaskError
@@ -21,6 +21,7 @@ from turnwise.tasks.baseline import (
     write_calls_file,
 )
 from turnwise.tasks.environment import EnvironmentStore, copy_tree, sandbox_spec
+from turnwise.tasks.options import MakeOptions
 from turnwise.tasks.python_environment import PythonEnvironment
 from turnwise.tasks.requirements import declared_requirements
 from turnwise.tasks.sdist import Sdist, fetch_sdist
@@ -69,14 +70,9 @@ class Package:
 
 
 async def open_package(
-    requirement: str,
-    run_suite: SuiteRunner,
-    environments: EnvironmentStore,
-    repeats: int,
-    max_test_s: float,
-    files: Sequence[str] = (),
+    requirement: str, run_suite: SuiteRunner, environments: EnvironmentStore, options: MakeOptions
 ) -> Package:
-    """Fetch, install and test the package `NAME` or `NAME==VERSION`; with `files`, only these get bugs.
+    """Fetch, install and test the package `NAME` or `NAME==VERSION`.
 
     Raises TaskError when there is no such package or source distribution, it is not pure Python, it cannot be
     installed, ships no tests, or none of them passes.
@@ -94,24 +90,38 @@ async def open_package(
     try:
         builder = _Builder(sdist, source, environments, workspace, run_suite)
         environment, python, module_files = await builder.build(test_files)
-        modules = _readable(source, [f for f in module_files if f not in test_files and _wanted(f, files)])
+        modules = _readable(source, [f for f in module_files if f not in test_files and _wanted(f, options.files)])
         places = {file: function_places(file, text) for file, text in modules.items()}
-        root = _new_root(source, python, workspace / "baseline")
-        flat = sorted(
-            {place for by_line in places.values() for place in by_line.values()}, key=lambda p: (p.file, p.lineno)
-        )
-        write_calls_file(root, flat)
-        spec = sandbox_spec(root, python, environment.import_paths)
-        baseline = await run_baseline(run_suite, spec, test_files, flat, repeats, max_test_s)
+        package = Package(environment, python, source, modules, places, {}, workspace)
+        baseline = await _measure(package, test_files, run_suite, options)
         if not baseline:
             raise TaskError(
-                f"{requirement}: none of its tests passes within {max_test_s:g} s a file; {builder.complaint} "
+                f"{requirement}: none of its tests passes within {options.max_test_s:g} s a file; {builder.complaint} "
                 "Allow more time or choose another version"
             )
     except BaseException:
         shutil.rmtree(workspace, ignore_errors=True)
         raise
-    return Package(environment, python, source, modules, places, baseline, workspace)
+    return replace(package, baseline=baseline)
+
+
+async def _measure(
+    package: Package, test_files: Sequence[str], run_suite: SuiteRunner, options: MakeOptions
+) -> Mapping[str, FileBaseline]:
+    """What each test file does on the clean source."""
+    functions = {place for by_line in package.places.values() for place in by_line.values()}
+    places = sorted(functions, key=lambda place: (place.file, place.lineno))
+    root = package.new_root("baseline")
+    write_calls_file(root, places)
+    spec = package.spec(root)
+    free = asyncio.Semaphore(options.concurrency)
+
+    async def measured(file: str) -> FileBaseline | None:
+        async with free:
+            return await run_baseline(run_suite, spec, file, places, options.repeats, options.max_test_s)
+
+    found = await asyncio.gather(*map(measured, test_files))
+    return {file: base for file, base in zip(test_files, found, strict=True) if base is not None}
 
 
 def _wanted(file: str, files: Sequence[str]) -> bool:
