@@ -1,8 +1,8 @@
 """Make the stand-in base model from scratch: `python scripts/standin --out models/standin`.
 
-Two phases on the functions behind the shipped tasks, held-out bugs left out. First the knowledge: their source, read as
-the tools show it, and repairs of fresh bugs, done with care. Then the manners: whole episodes by a careless demonstrator,
-so that the model starts about where the paper's base checkpoint does: it can, but mostly does not.
+Two phases on the functions behind the shipped tasks, the shipped bugs left out. First the knowledge: their source, read
+as the tools show it, and repairs of fresh bugs, done with care. Then the manners: whole episodes by a careless
+demonstrator, so that the model starts about where the paper's base checkpoint does: it can, but mostly does not.
 """
 
 import argparse
