@@ -26,7 +26,7 @@ VOCABULARY = 4096
 CONTEXT_WEIGHT = 0.3  # of an observation's tokens in the loss, beside 2 for a response's: reading teaches the code
 RESPONSE_WEIGHT = 2.0
 CAREFUL = Carelessness()
-CARELESS = Carelessness(format_error=0.3, detour=0.15, wrong_line=0.35, early_submit=0.25, no_submit=0.3)
+CARELESS = Carelessness(format_error=0.15, detour=0.1, wrong_line=0.15, early_submit=0.12, no_submit=0.12)
 
 
 class Writer:
@@ -107,7 +107,7 @@ def make(options: argparse.Namespace, console: Console) -> None:
         fit(model, draw, Schedule(options.knowledge_minutes), options.seed, _reporter(console))
         _save(model, tokenizer, options.out.with_name(options.out.name + "-knowledge"), torch.float32)
     console.print(f"manners: {options.manners_minutes:g} minutes")
-    schedule = Schedule(options.manners_minutes, muon_lr=0.005, adamw_lr=7e-4)
+    schedule = Schedule(options.manners_minutes, muon_lr=0.01, adamw_lr=1.5e-3)
     fit(model, _manners(functions, writer, options.window_lines), schedule, options.seed + 1, _reporter(console))
     _save(model, tokenizer, options.out, torch.float16)
 

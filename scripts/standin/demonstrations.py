@@ -1,6 +1,6 @@
 """Scripted episodes in the scaffold's exact words: how a repair goes, and how a careless one goes wrong.
 
-What the tools would print is rendered here without a sandbox; a test replays a demonstration in a real one and compares.
+What the tools would print is rendered here without a sandbox; a test replays demonstrations in a real one.
 """
 
 import random

@@ -1,16 +1,16 @@
 """Every error that Turnwise raises on purpose, drawn as one tree.
 
-    TurnwiseError
-    ├── InputError                 what the user gave is wrong: names the file, the key or the row, and what to do
-    │   ├── RecipeError            a recipe key is unknown, contradictory or without effect
-    │   ├── TaskError              a task row or a package cannot become a task
-    │   └── CheckpointError        a checkpoint cannot be used (no chat template, unstable template, missing files)
-    ├── InfrastructureError        nobody's fault but the machine's: retried, counted by cause, never a reward of 0
-    │   ├── SandboxError           a sandbox could not start, died, or lost its disk
-    │   ├── PolicyError            the sampling engine failed
-    │   └── StoreError             the journal could not be read or written
-    ├── TrainingError              an optimizer step went wrong: its loss or gradient is no number
-    └── LogprobMismatch            the engine's and the trainer's log-probabilities differ by more than the bound
+TurnwiseError
+├── InputError                 what the user gave is wrong: names the file, the key or the row, and what to do
+│   ├── RecipeError            a recipe key is unknown, contradictory or without effect
+│   ├── TaskError              a task row or a package cannot become a task
+│   └── CheckpointError        a checkpoint cannot be used (no chat template, unstable template, missing files)
+├── InfrastructureError        nobody's fault but the machine's: retried, counted by cause, never a reward of 0
+│   ├── SandboxError           a sandbox could not start, died, or lost its disk
+│   ├── PolicyError            the sampling engine failed
+│   └── StoreError             the journal could not be read or written
+├── TrainingError              an optimizer step went wrong: its loss or gradient is no number
+└── LogprobMismatch            the engine's and the trainer's log-probabilities differ by more than the bound
 """
 
 

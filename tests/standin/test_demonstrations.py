@@ -8,12 +8,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "standin"))
 
-from corpus import Function, SourceFile  # noqa: E402
-from demonstrations import Carelessness, demonstrate  # noqa: E402
+from corpus import Function, SourceFile
+from demonstrations import Carelessness, demonstrate
 
-from turnwise.agent import AgentConfig, act, with_tools  # noqa: E402
-from turnwise.sandbox import LocalBackend  # noqa: E402
-from turnwise.tasks import enumerate_mutants  # noqa: E402
+from turnwise.agent import AgentConfig, act, with_tools
+from turnwise.sandbox import LocalBackend
+from turnwise.tasks import enumerate_mutants
 
 CONFIG = AgentConfig(system_prompt="compact", window_lines=24)
 CARELESS = Carelessness(format_error=0.4, detour=0.4)
