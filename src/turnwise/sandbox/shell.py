@@ -209,6 +209,7 @@ class Shell:
             self._guest.kill()
         if self._reply is not None and not self._reply.done():
             self._reply.set_exception(SandboxError(f"the sandbox {self._failure}"))
+            self._reply.exception()  # seen: after a time-out nobody waits for it any more, which asyncio would report
 
     async def stop(self) -> None:
         """End every process of the sandbox and remove its control directory; returns when both are gone."""
