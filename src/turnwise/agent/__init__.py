@@ -7,6 +7,7 @@ from turnwise.agent.observation import Observation
 from turnwise.agent.parsing import ParsedResponse, parse_response
 from turnwise.agent.patch import take_patch
 from turnwise.agent.step import act, run_command
+from turnwise.agent.tokenizer import load_tokenizer
 from turnwise.agent.tools import tools_mount, with_tools
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Observation",
     "ParsedResponse",
     "act",
+    "load_tokenizer",
     "opening_messages",
     "parse_response",
     "run_command",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnwise.agent import AgentConfig, ChatRenderer
+from turnwise.agent import AgentConfig, ChatRenderer, load_tokenizer
 from turnwise.errors import CheckpointError, InputError, TaskError
 from turnwise.pipeline.recipe import ALL_SPLITS, Recipe, RftStage, RlStage
 from turnwise.policy import Policy
@@ -107,11 +107,9 @@ def open_workshop(recipe: Recipe, journal: Journal, weights: str, environments: 
 
 
 def _load_renderer(weights: str) -> ChatRenderer:
-    from transformers import AutoTokenizer
-
     try:
-        return ChatRenderer(AutoTokenizer.from_pretrained(weights))
-    except (OSError, ValueError, CheckpointError) as error:
+        return ChatRenderer(load_tokenizer(weights))
+    except CheckpointError as error:
         raise CheckpointError(f"{weights}: {error}") from error
 
 
