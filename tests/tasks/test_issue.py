@@ -71,6 +71,13 @@ def test_the_failure_that_calls_the_function_is_told():
     assert "inner(5)" in issue_text(failures, "inner", [])
 
 
+def test_addresses_differ_from_run_to_run_and_are_left_out():
+    failure = _failure("assert f(g) == [1]", "assert <generator ob...x7f47da273840> == [1]", g="<function g at 0x7f1>")
+    text = issue_text({"t.py::test_f": failure}, "f", [])
+    assert "<generator ob...>" in text
+    assert "7f" not in text
+
+
 def test_an_issue_is_short_however_long_the_values_are():
     failure = _failure(f"assert f({'x' * 900!r}) == {'y' * 900!r}", f"assert '{'z' * 900}' == 'y'", x="w" * 900)
     assert len(issue_text({"t.py::test_f": failure}, "f", [])) <= MAX_CHARS + 1

@@ -25,6 +25,7 @@ _WRONG = ("`{name}` returns a wrong result", "Wrong result from `{name}`", "`{na
 _RAISES = ("`{name}` fails with {error}", "{error} from `{name}`", "`{name}` raises {error}")
 _SILENT = ("`{name}` does not raise {error}", "No {error} from `{name}`", "`{name}` should raise {error}")
 _RESULT_NAME = re.compile(r"(result|res|actual|got|out|output|ret|rv|roundtrip|round_trip)(_\w+|\d+)?$")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+|(?<=\.\.\.)[0x]*[0-9a-f]{6,}(?=>)")  # the second as reprlib cuts it
 _LABELS = (("Expected", "Got"), ("Should give", "Gives"), ("Expected result", "Actual result"))
 
 
@@ -204,5 +205,6 @@ def _body(failure: TestFailure, symptom: Symptom, chance: int, package_files: Se
 
 def _cut(text: str, limit: int) -> str:
     """Without memory addresses, which differ from run to run, or unprintable characters; not longer than `limit`."""
-    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in re.sub(r" at 0x[0-9a-f]+", "", text.strip()))
+    text = _ADDRESS.sub("", text.strip())
+    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
     return text if len(text) <= limit else text[: limit - 3].rstrip() + "..."
