@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -176,3 +177,16 @@ async def test_many_at_once(root: Path) -> None:
 
     assert await asyncio.gather(*(use(number) for number in range(32))) == [f"{number}\n" for number in range(32)]
     await backend.close()
+
+
+async def test_many_sandboxes_started_at_once_on_a_busy_loop_all_come_up(tmp_path: Path) -> None:
+    async def one() -> int:
+        async with backend.create(SandboxSpec(tmp_path)) as sandbox:
+            time.sleep(0.02)  # noqa: ASYNC251  # what else an event loop has to do
+            return (await sandbox.exec("true", 20)).exit_code
+
+    backend = LocalBackend()
+    try:
+        assert await asyncio.wait_for(asyncio.gather(*(one() for _ in range(40))), 50) == [0] * 40
+    finally:
+        await backend.close()

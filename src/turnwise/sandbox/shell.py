@@ -74,6 +74,8 @@ class Shell:
             self._channel = Channel(self._control, self._on_reply)
         except OSError as error:
             raise SandboxError(f"cannot start a sandbox: {error}") from error
+        # Ready for the first reply before it can come: on a busy event loop it is read before anybody waits for it.
+        self._reply = asyncio.get_running_loop().create_future()
         try:
             self._guest = await self._launcher.start(self._spec, self._control, self._channel.request_read, archive_fd)
         except BaseException as error:
