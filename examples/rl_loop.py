@@ -39,11 +39,11 @@ from turnwise.policy.torch_policy import TorchPolicy
 from turnwise.sandbox import LocalBackend, SandboxBackend
 from turnwise.types import Sampling, SandboxSpec, SourceDistribution, StopReason, Task, Trajectory, Turn
 
-ITERATIONS = 8  # of phase 2
-GROUP_SIZE = 8  # G: complete episodes of one task under one policy
+ITERATIONS = 5  # of phase 2
+GROUP_SIZE = 10  # G: complete episodes of one task under one policy
 CLIP_LOW, CLIP_HIGH = 0.2, 0.3  # the paper's stage 1
 AGENT = AgentConfig(system_prompt="compact", window_lines=8, max_turns=6, context_tokens=1024, max_response_tokens=48)
-OPERATORS = {"sum": "+", "difference": "-", "product": "*"}
+OPERATORS = ("+", "-", "*", "//", "%")  # the first is right
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,23 @@ class Problem:
 
 
 def make_problems(folder: Path) -> list[Problem]:
-    """Six repositories of one file, each with a wrong operator, under git."""
-    pairs = [(word, wrong) for word, right in OPERATORS.items() for wrong in OPERATORS.values() if wrong != right]
-    return [make_problem(folder / f"{word}-{index}", word, wrong) for index, (word, wrong) in enumerate(pairs)]
+    """Four repositories of one file, each with another wrong operator, under git."""
+    return [make_problem(folder / f"calc-{index}", wrong) for index, wrong in enumerate(OPERATORS[1:])]
 
 
-def make_problem(root: Path, word: str, wrong: str) -> Problem:
-    """`combine` computes with the `wrong` operator; the issue names the right one by its `word`."""
+def make_problem(root: Path, wrong: str) -> Problem:
+    """`total` should add its arguments and does something else."""
     root.mkdir()
-    (root / "calc.py").write_text(f"def combine(a, b):\n    return a {wrong} b\n")
+    (root / "calc.py").write_text(f"def total(a, b):\n    return a {wrong} b\n")
     git = ["git", "-c", "user.name=example", "-c", "user.email=example@localhost", "-C", str(root)]
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "base"]):
         subprocess.run([*git, *arguments], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    issue = f"combine in calc.py must return the {word} of its arguments. It does not."
+    issue = "total in calc.py must return the sum of its arguments. It does not."
     source = SourceDistribution("calc", "1", sha256="")
     task = Task(root.name, "example/calc", commit, "", "", issue, fail_to_pass=(), pass_to_pass=(), environment=source)
     spec = SandboxSpec(root, env={"PATH": f"{sys.base_prefix}/bin:/usr/bin:/bin"})
-    return Problem(task, spec, f"from calc import combine; assert combine(17, 5) == 17 {OPERATORS[word]} 5")
+    return Problem(task, spec, "from calc import total; assert total(17, 5) == 22")
 
 
 # --- An episode -------------------------------------------------------------------------------------------------------
@@ -168,7 +167,7 @@ def step(model: Any, optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> No
     optimizer.zero_grad()
 
 
-def fine_tune(model: Any, trajectories: list[Trajectory], lr: float, epochs: int, batch_size: int = 8) -> None:
+def fine_tune(model: Any, trajectories: list[Trajectory], lr: float, epochs: int, batch_size: int = 4) -> None:
     """Make the sampled tokens likelier, but not the turns that the scaffold could not read."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     for epoch in range(epochs):
@@ -204,12 +203,11 @@ def reinforce(
 
 
 def clumsy(session: str, turn: int) -> str:
-    """A demonstrator that knows the tools, is right about every other time, and now and then gives no command."""
-    chance, word = random.Random(session), session.split("/")[1].split("-")[0]
-    operator = OPERATORS[word] if chance.random() < 0.25 else chance.choice([*OPERATORS.values()])
+    """A demonstrator that knows the tools but not the answer: any operator, and now and then no command at all."""
+    chance = random.Random(session)
     script = [
-        f"It must be the {word}.\n```command\nopen calc.py\n```",
-        f"The {word}.\n```command\nedit 2:2 '    return a {operator} b'\n```",
+        "I look.\n```command\nopen calc.py\n```",
+        f"I repair it.\n```command\nedit 2:2 '    return a {chance.choice(OPERATORS)} b'\n```",
         "Done.\n```command\nsubmit\n```",
     ]
     if chance.random() < 0.4:
@@ -220,9 +218,9 @@ def clumsy(session: str, turn: int) -> str:
 def make_tokenizer(problems: Sequence[Problem]) -> PreTrainedTokenizerFast:
     """A byte-level BPE of the words that occur, with the ChatML template."""
     texts = [message.content for problem in problems for message in opening_messages(problem.task, AGENT)]
-    texts += [clumsy(f"/{word}-", turn) for word in OPERATORS for turn in range(4)]
+    texts += [clumsy(str(session), turn) for session in range(9) for turn in range(4)]
     texts += [
-        "user assistant [File: [Edited: /testbed/calc.py (2 lines total)]\n1:def combine(a, b):\n2:    return a"
+        "user assistant [File: [Edited: /testbed/calc.py (2 lines total)]\n1:def total(a, b):\n2:    return a"
     ] * 9
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -243,11 +241,11 @@ def make_tokenizer(problems: Sequence[Problem]) -> PreTrainedTokenizerFast:
 
 
 def make_model(vocabulary: int) -> Any:
-    """A Qwen2 of two small layers with random weights."""
+    """A Qwen2 of two small layers with random weights, larger than usual: so few steps would not wake smaller ones."""
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 4}
-    config = Qwen2Config(vocab_size=vocabulary, max_position_embeddings=AGENT.context_tokens, **sizes, **heads)
-    return Qwen2ForCausalLM(config).eval()
+    limits = {"vocab_size": vocabulary, "max_position_embeddings": AGENT.context_tokens}
+    return Qwen2ForCausalLM(Qwen2Config(**limits, **sizes, **heads, initializer_range=0.1)).eval()
 
 
 # --- The loop ---------------------------------------------------------------------------------------------------------
@@ -275,15 +273,15 @@ async def main(iterations: int = ITERATIONS) -> list[float]:
         # The base model has imitated the clumsy and the lucky alike, as models learn from the internet.
         shown = await collect(problems, World(ScriptedPolicy(clumsy, tokenizer), renderer, backend), "shown")
         model = make_model(len(tokenizer))
-        fine_tune(model, [trajectory for group in shown for trajectory in group], lr=3e-3, epochs=14)
+        fine_tune(model, [trajectory for group in shown for trajectory in group], lr=3e-3, epochs=10)
 
         world = World(TorchPolicy(copy.deepcopy(model), context_tokens=AGENT.context_tokens), renderer, backend)
         groups = await collect(problems, world, "base")
         solved = [report("base model", groups)]
         kept = [trajectory for group in groups for trajectory in group if trajectory.reward == 1]
-        fine_tune(model, kept, lr=5e-4, epochs=2)
+        fine_tune(model, kept, lr=2e-4, epochs=2)
 
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=0.1)
         for iteration in range(iterations + 1):
             await world.policy.update_weights(model.state_dict(), version=iteration + 1)
             groups = await collect(problems, world, f"iteration-{iteration}")
