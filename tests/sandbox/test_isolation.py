@@ -158,10 +158,20 @@ async def test_a_shell_that_loops_by_itself_is_stopped(isolated: Sandbox) -> Non
     assert (await run(isolated, "pwd; echo $KEPT")).output == "/testbed/pkg\nyes\n"
 
 
-async def test_commands_that_end_just_at_their_timeout_do_not_hurt_the_next(isolated: Sandbox) -> None:
-    for number in range(20):
-        await run(isolated, "sleep 0.04", timeout_s=0.035 + 0.001 * number)
+@pytest.mark.parametrize("pause_s", [0, 0.01])
+async def test_commands_that_end_just_at_their_timeout_do_not_hurt_the_next(
+    isolated: Sandbox, pause_s: float
+) -> None:
+    async def hold_up_the_event_loop() -> None:
+        while True:
+            time.sleep(pause_s)
+            await asyncio.sleep(0.001)
+
+    holding_up = asyncio.create_task(hold_up_the_event_loop())
+    for number in range(40):
+        await run(isolated, "sleep 0.04", timeout_s=0.030 + 0.0005 * number)
         assert (await run(isolated, f"echo {number}")).output == f"{number}\n"
+    holding_up.cancel()
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ class Shell:
 
     async def _wait_for_end(self, timeout_s: float) -> Reply | None:
         reply = await self._wait(timeout_s)
-        if reply is not None and reply.kind == "done":  # the command finished after all, at the last moment
+        # The command may finish after all, at the last moment; the shell's end comes next, or came with it already.
+        if reply is not None and reply.kind == "done" and self._shell_pid != 0:
             reply = await self._wait(timeout_s)
         return reply
 
