@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from corpus import Function, functions_of
-from demonstrations import Carelessness, Demonstration, demonstrate
+from corpus import Function, Reports, functions_of
+from corruptions import shows_code
+from demonstrations import Carelessness, Demonstration, demonstrate, drill, fresh_bug, one_liners
 from rich.console import Console
 from tokenizer import train_tokenizer
 from training import Sample, Schedule, fit, new_model
@@ -25,6 +26,7 @@ from turnwise.types import Task
 VOCABULARY = 4096
 CONTEXT_WEIGHT = 0.3  # of an observation's tokens in the loss, beside 2 for a response's: reading teaches the code
 RESPONSE_WEIGHT = 2.0
+DRILL_BUGS = 4
 CAREFUL = Carelessness()
 CARELESS = Carelessness(format_error=0.15, detour=0.1, wrong_line=0.15, early_submit=0.12, no_submit=0.12)
 
@@ -42,11 +44,11 @@ class Writer:
         opening = self._renderer.opening(self.opening(demonstration.report))
         return self._sample(opening, 0.0, demonstration)
 
-    def excerpt(self, demonstration: Demonstration) -> Sample:
-        """The view and the edit alone: the part that takes long to learn."""
-        look, edit = demonstration.exchanges[1], demonstration.exchanges[2]
+    def drill(self, demonstration: Demonstration) -> Sample:
+        """A view and the repairs of all its bugs, with no episode around them."""
+        look, *repairs = demonstration.exchanges
         opening = self._renderer.opening([Message("user", look.observation or "")])
-        return self._sample(opening, CONTEXT_WEIGHT, Demonstration("", (type(edit)(edit.response, None),)))
+        return self._sample(opening, CONTEXT_WEIGHT, Demonstration("", tuple(repairs)))
 
     def opening(self, report: str) -> list[Message]:
         """The opening messages of an episode on this report."""
@@ -90,25 +92,27 @@ def main() -> None:
 def make(options: argparse.Namespace, console: Console) -> None:
     """Both phases; the first one's result is kept beside the second's as `<out>-knowledge`."""
     tasks = read_tasks(options.tasks)
-    functions = [f for f in functions_of(tasks, _sources(tasks), options.window_lines) if f.mutants]
-    console.print(f"{len(functions)} functions, {sum(len(f.mutants) for f in functions)} fresh bugs to learn on")
+    functions = [f for f in functions_of(tasks, _sources(tasks), options.window_lines) if shows_code(f)]
+    console.print(f"{len(functions)} functions, {sum(len(f.mutants) for f in functions)} fresh mutations to learn on")
+    reports = Reports.of(functions)
     if options.from_knowledge:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(options.from_knowledge)
         model = Qwen2ForCausalLM.from_pretrained(options.from_knowledge, dtype=torch.float32)
     else:
-        tokenizer = train_tokenizer(_texts(functions, tasks[0], options), VOCABULARY)
+        tokenizer = train_tokenizer(_texts(functions, reports, tasks[0], options), VOCABULARY)
         model = new_model(len(tokenizer), options.seed)
     writer = Writer(tokenizer, tasks[0], options.window_lines)
     if options.knowledge_minutes:
         console.print(
             f"knowledge: {options.knowledge_minutes:g} minutes, {model.num_parameters() / 1e6:.2f}M parameters"
         )
-        draw = _knowledge(functions, writer, options.window_lines)
+        draw = _knowledge(functions, reports, writer, options.window_lines)
         fit(model, draw, Schedule(options.knowledge_minutes), options.seed, _reporter(console))
         _save(model, tokenizer, options.out.with_name(options.out.name + "-knowledge"), torch.float32)
     console.print(f"manners: {options.manners_minutes:g} minutes")
     schedule = Schedule(options.manners_minutes, muon_lr=0.01, adamw_lr=1.5e-3)
-    fit(model, _manners(functions, writer, options.window_lines), schedule, options.seed + 1, _reporter(console))
+    draw = _episodes(functions, reports, writer, options.window_lines, CARELESS)
+    fit(model, draw, schedule, options.seed + 1, _reporter(console))
     _save(model, tokenizer, options.out, torch.float16)
 
 
@@ -117,12 +121,13 @@ def _sources(tasks: list[Task]) -> dict[str, Path]:
     return {task.environment.package: store.source(task.environment) for task in tasks}
 
 
-def _texts(functions: list[Function], task: Task, options: argparse.Namespace) -> list[str]:
+def _texts(functions: list[Function], reports: Reports, task: Task, options: argparse.Namespace) -> list[str]:
     """What the tokenizer learns its merges from: clean views, more often than not, and everything that is said."""
     rng = random.Random(options.seed)
     texts = []
     for function in functions:
-        demonstration = demonstrate(function, rng.choice(function.mutants), CAREFUL, options.window_lines, rng)
+        bug, report = fresh_bug(function, rng), reports.draw(function, rng)
+        demonstration = demonstrate(function, bug, report, CAREFUL, options.window_lines, rng)
         texts += [e.response for e in demonstration.exchanges] + [e.observation or "" for e in demonstration.exchanges]
         texts += ["\n".join(function.file.lines[max(0, function.lineno - 5) : function.lineno + 20])] * 3
         texts += list(function.reports)
@@ -130,19 +135,27 @@ def _texts(functions: list[Function], task: Task, options: argparse.Namespace) -
     return texts + [message.content for message in opening_messages(task, config)] * 20
 
 
-def _knowledge(functions: list[Function], writer: Writer, window_lines: int) -> Callable[[random.Random], Sample]:
+def _knowledge(
+    functions: list[Function], reports: Reports, writer: Writer, window_lines: int
+) -> Callable[[random.Random], Sample]:
+    careful = _episodes(functions, reports, writer, window_lines, CAREFUL)
+
     def draw(rng: random.Random) -> Sample:
+        if rng.random() < 0.5:
+            return careful(rng)
         function = rng.choice(functions)
-        demonstration = demonstrate(function, rng.choice(function.mutants), CAREFUL, window_lines, rng)
-        return writer.excerpt(demonstration) if rng.random() < 0.88 else writer.episode(demonstration)
+        return writer.drill(drill(function, one_liners(function, rng, DRILL_BUGS), window_lines))
 
     return draw
 
 
-def _manners(functions: list[Function], writer: Writer, window_lines: int) -> Callable[[random.Random], Sample]:
+def _episodes(
+    functions: list[Function], reports: Reports, writer: Writer, window_lines: int, care: Carelessness
+) -> Callable[[random.Random], Sample]:
     def draw(rng: random.Random) -> Sample:
         function = rng.choice(functions)
-        return writer.episode(demonstrate(function, rng.choice(function.mutants), CARELESS, window_lines, rng))
+        bug, report = fresh_bug(function, rng), reports.draw(function, rng)
+        return writer.episode(demonstrate(function, bug, report, care, window_lines, rng))
 
     return draw
 

@@ -1,6 +1,7 @@
 """What the stand-in is trained on: the functions behind the shipped tasks, their clean source, and fresh bugs in them.
 
-A bug that any shipped task has, train or held-out, is never among the fresh ones.
+A bug that any shipped task has, train or held-out, is never among the fresh ones. Issue texts come from the train
+split alone.
 """
 
 import random
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from turnwise.tasks.mutate import Mutant, enumerate_mutants
 from turnwise.types import Task
+
+_FILE, _NAME = "\0file\0", "\0name\0"
+_HURRIED = ("`{}` gives a wrong result.", "Wrong result from `{}`", "`{}` is broken.", "`{}` fails.")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,9 @@ class Function:
     qualname: str
     lineno: int
     end_lineno: int
+    last_shown: int  # the last line that `open FILE LINENO` shows
     mutants: tuple[Mutant, ...]
+    shipped: frozenset[tuple[int, str]]  # line and text of every bug that a shipped task has
     reports: tuple[str, ...]
     definitions: tuple[str, ...]  # what `grep -rn "def NAME(" .` prints
 
@@ -57,7 +63,7 @@ def functions_of(tasks: Sequence[Task], clean_roots: dict[str, Path], window_lin
         mutants = [m for m in enumerated[package, path] if m.function == qualname]
         if not mutants:
             continue
-        shipped = {(task.meta["lineno"], task.meta["mutated"]) for task in group}
+        shipped = frozenset((task.meta["lineno"], task.meta["mutated"]) for task in group)
         first = mutants[0].function_lineno
         last_shown = first - window_lines // 6 + window_lines - 1
         fresh = tuple(m for m in mutants if (m.lineno, m.mutated) not in shipped and m.end_lineno <= last_shown)
@@ -69,7 +75,9 @@ def functions_of(tasks: Sequence[Task], clean_roots: dict[str, Path], window_lin
                 qualname,
                 first,
                 mutants[0].function_end_lineno,
+                last_shown,
                 fresh,
+                shipped,
                 reports,
                 tuple(definitions[package].get(name, ())),
             )
@@ -89,8 +97,32 @@ def _definitions(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def generic_report(function: Function, rng: random.Random) -> str:
-    """A report for a function that no train task has: what a hurried user writes."""
-    return rng.choice(("`{}` gives a wrong result.", "Wrong result from `{}`.", "`{}` is broken.")).format(
-        function.name
-    )
+@dataclass(frozen=True)
+class Reports:
+    """Issue texts to put before a demonstration."""
+
+    templates: tuple[str, ...]  # others' reports, with marks where their function and its file were named
+
+    @classmethod
+    def of(cls, functions: Sequence[Function]) -> "Reports":
+        """Templates of every report that names its function."""
+        return cls(
+            tuple(
+                report.replace(function.file.path, _FILE).replace(function.name, _NAME)
+                for function in functions
+                for report in function.reports
+                if function.name in report.partition("\n")[0]
+            )
+        )
+
+    def draw(self, function: Function, rng: random.Random) -> str:
+        """A real report of the function, one of another function with the names put right, or a hurried user's line.
+
+        The latter two teach to read the name in the text; by the real ones alone it would be learnt by heart.
+        """
+        kind = rng.random()
+        if kind < 0.5 and function.reports:
+            return rng.choice(function.reports)
+        if kind < 0.85:
+            return rng.choice(self.templates).replace(_FILE, function.file.path).replace(_NAME, function.name)
+        return rng.choice(_HURRIED).format(function.name)

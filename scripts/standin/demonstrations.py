@@ -4,10 +4,11 @@ What the tools would print is rendered here without a sandbox; a test replays de
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from corpus import Function, generic_report
+from corpus import Function, Reports
+from corruptions import corrupt
 
 from turnwise.agent.observation import FORMAT_ERROR_TEXTS, prompt_line
 from turnwise.tasks.mutate import Mutant
@@ -105,13 +106,44 @@ def repair(function: Function, mutant: Mutant) -> tuple[int, int, list[str]]:
     return mutant.lineno, mutant.lineno, [*original, following]
 
 
+def fresh_bug(function: Function, rng: random.Random) -> Mutant:
+    """A mutation as tasks are made from, or a cruder corruption; never one that a shipped task has."""
+    while True:
+        bug = rng.choice(function.mutants) if function.mutants and rng.random() < 0.5 else corrupt(function, rng)
+        if bug is not None:
+            return bug
+
+
+def drill(function: Function, bugs: Sequence[Mutant], window_lines: int) -> Demonstration:
+    """A view of the function with several bugs of one line each, and their repairs: dense practice, no episode."""
+    lines = list(function.file.lines)
+    for bug in bugs:
+        lines[bug.lineno - 1] = bug.mutated.rstrip("\n")
+    desk = _Desk(function, lines, window_lines)
+    exchanges = [Exchange("", desk.view(function.lineno))]
+    for bug in bugs:
+        start, stop, text = repair(function, bug)
+        response = block(f"Line {start} is wrong.", edit_command(start, stop, text))
+        exchanges.append(Exchange(response, desk.edit(start, stop, text)))
+    return Demonstration("", tuple(exchanges))
+
+
+def one_liners(function: Function, rng: random.Random, count: int) -> list[Mutant]:
+    """Up to `count` fresh bugs that each turn one line into another, on different lines."""
+    bugs: dict[int, Mutant] = {}
+    for _ in range(3 * count):
+        bug = fresh_bug(function, rng)
+        if bug.original.count("\n") == bug.mutated.count("\n") == 1:
+            bugs.setdefault(bug.lineno, bug)
+    return list(bugs.values())[:count]
+
+
 def demonstrate(
-    function: Function, mutant: Mutant, care: Carelessness, window_lines: int, rng: random.Random
+    function: Function, mutant: Mutant, report: str, care: Carelessness, window_lines: int, rng: random.Random
 ) -> Demonstration:
     """One episode on a fresh bug."""
     source = "\n".join(function.file.lines)
     desk = _Desk(function, mutant.apply(source).split("\n"), window_lines)
-    report = rng.choice(function.reports) if function.reports else generic_report(function, rng)
     exchanges: list[Exchange] = []
     for response, answer in _plan(desk, mutant, care, rng):
         while rng.random() < care.format_error:
@@ -150,7 +182,7 @@ def _plan(desk: _Desk, mutant: Mutant, care: Carelessness, rng: random.Random) -
 
 
 def _wrong_edit(function: Function, rng: random.Random) -> tuple[int, int, list[str]]:
-    other = rng.choice(function.mutants)
+    other = fresh_bug(function, rng)
     if not other.mutated:
         return other.lineno, other.end_lineno, []
     return other.lineno, other.end_lineno, other.mutated.splitlines()

@@ -9,14 +9,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
 )
 
-from turnwise.agent import AgentConfig, ChatRenderer, opening_messages
+from turnwise.agent import AgentConfig, ChatRenderer, load_tokenizer, opening_messages
 from turnwise.policy import ScriptedPolicy
 from turnwise.rollout import Collector, EpisodeRequest
 from turnwise.sandbox import LocalBackend
@@ -155,7 +154,7 @@ def _teach(checkpoint: Path, world, folder: Path) -> Trainer:
 
 
 async def _solve(checkpoint: Path, world, folder: Path):
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
     backend = LocalBackend()
     with Journal.open(folder / "journal.sqlite", "lesson") as journal:
         collector = Collector(
