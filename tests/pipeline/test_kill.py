@@ -15,7 +15,7 @@ import pytest
 from turnwise.store import Journal
 
 DRIVE = Path(__file__).with_name("drive.py")
-KILLS = 5
+KILLS = 10
 pytestmark = pytest.mark.timeout(300)  # whole runs: on a machine that others use too they take their time
 EVENTS = (
     "SELECT (SELECT count(*) FROM turns) + (SELECT count(*) FROM verdicts) + (SELECT count(*) FROM updates)"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from turnwise.agent import ChatRenderer
-from turnwise.errors import InputError, PolicyError
+from turnwise.errors import InfrastructureError, InputError, PolicyError
 from turnwise.rollout import Collector, EpisodeRequest, groups
 from turnwise.store import EpisodeKey, Journal
 from turnwise.types import Mount, StopReason, Trajectory, VerdictKind
@@ -176,12 +176,28 @@ async def test_a_failing_verification_is_tried_again_then_dropped(
             self._failing = self.made + 1 if verifying else 0
             return super().create(spec)
 
-    collector = make_collector(says(FIX, SUBMIT), backend=VerificationFails(backend), retries=1)
+    def script(session: str, turn: int) -> str:
+        return SUBMIT if session.endswith("1") else [FIX, SUBMIT][turn]  # an empty patch needs no verification
 
-    assert await collector.collect(requests(1)) == []
+    collector = make_collector(script, backend=VerificationFails(backend), retries=1)
+
+    assert [trajectory.episode_id for trajectory in await collector.collect(requests(2))] == [str(key(1))]
     assert journal.failures_by_cause() == {"verification_failure": 2}
     assert journal.episode(key(0)).stop_reason is StopReason.VERIFICATION_FAILURE
     assert journal.verdict("small__calc-1", small_world.task.patch) is None
+
+
+async def test_when_every_episode_fails_it_says_so_and_the_same_call_tries_them_again(
+    make_collector, requests, backend, journal
+):
+    broken = make_collector(says(FIX, SUBMIT), backend=CountingBackend(backend, failing=99), retries=1)
+    with pytest.raises(InfrastructureError, match=r"all 2 episodes failed \(4 sandbox_failure\).*/nowhere"):
+        await broken.collect(requests(2))
+
+    mended = await make_collector(says(FIX, SUBMIT)).collect(requests(2))
+
+    assert [trajectory.reward for trajectory in mended] == [1.0, 1.0]
+    assert journal.failures_by_cause() == {"sandbox_failure": 4}
 
 
 async def test_an_error_that_is_nobodys_retry_stops_the_collection(make_collector, requests):

@@ -159,19 +159,19 @@ async def test_a_shell_that_loops_by_itself_is_stopped(isolated: Sandbox) -> Non
 
 
 @pytest.mark.parametrize("pause_s", [0, 0.01])
-async def test_commands_that_end_just_at_their_timeout_do_not_hurt_the_next(
-    isolated: Sandbox, pause_s: float
-) -> None:
-    async def hold_up_the_event_loop() -> None:
-        while True:
-            time.sleep(pause_s)
-            await asyncio.sleep(0.001)
+async def test_commands_that_end_just_at_their_timeout_do_not_hurt_the_next(isolated: Sandbox, pause_s: float) -> None:
+    loop, over = asyncio.get_running_loop(), False
 
-    holding_up = asyncio.create_task(hold_up_the_event_loop())
+    def hold_up_the_event_loop() -> None:
+        if not over:
+            time.sleep(pause_s)
+            loop.call_later(0.001, hold_up_the_event_loop)
+
+    hold_up_the_event_loop()
     for number in range(40):
         await run(isolated, "sleep 0.04", timeout_s=0.030 + 0.0005 * number)
         assert (await run(isolated, f"echo {number}")).output == f"{number}\n"
-    holding_up.cancel()
+    over = True
 
 
 @pytest.mark.parametrize(

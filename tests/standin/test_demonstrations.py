@@ -27,8 +27,10 @@ async def test_a_demonstration_reads_as_its_replay_in_a_real_sandbox(
     clean = (small_world.spec.root / path).read_text().replace("a - b", "a + b")
     mutants = tuple(m for m in enumerate_mutants(clean) if m.function == "add" and "a - b" in m.mutated)
     definition = f"./{path}:1:def add(a, b):"
-    function = Function(SourceFile(path, tuple(clean.split("\n"))), "add", 1, 2, mutants, (), (definition,))
-    demonstration = demonstrate(function, mutants[0], CARELESS, CONFIG.window_lines, random.Random(seed))
+    lines = tuple(clean.split("\n"))
+    function = Function(SourceFile(path, lines), "add", 1, 2, 24, mutants, frozenset(), (), (definition,))
+    chance = random.Random(seed)
+    demonstration = demonstrate(function, mutants[0], "add is wrong", CARELESS, CONFIG.window_lines, chance)
     async with backend.create(with_tools(small_world.spec, CONFIG.window_lines)) as sandbox:
         for exchange in demonstration.exchanges:
             seen = await act(sandbox, exchange.response, CONFIG)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from turnwise.agent import AgentConfig, ChatRenderer, with_tools
-from turnwise.errors import InputError, PolicyError, SandboxError
+from turnwise.errors import InfrastructureError, InputError, PolicyError, SandboxError
 from turnwise.policy import Policy
 from turnwise.rewards import reward_components
 from turnwise.rollout.environments import Environments
@@ -80,14 +80,21 @@ class Collector:
 
         What the journal has of them is not done again. `progress` is called with each trajectory as it is ready. Raises
         StoreError, or the error of a request that cannot be served; cancelled, it ends its sandboxes and leaves a
-        journal to go on from.
+        journal to go on from. Raises InfrastructureError where every single episode failed: what is broken is no
+        accident, and once it is mended the same call tries them all again.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(self._one(request, progress)) for request in requests]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return [done for done in (task.result() for task in running) if done is not None]
+        collected = [done for done in (task.result() for task in running) if done is not None]
+        if requests and not collected:
+            self._journal.forget(request.key for request in requests)
+            causes = ", ".join(f"{count} {cause}" for cause, count in self._journal.failures_by_cause().items())
+            last = self._journal.failures()[-1].detail
+            raise InfrastructureError(f"all {len(requests)} episodes failed ({causes}); the last one: {last}")
+        return collected
 
     async def _one(self, request: EpisodeRequest, progress: Callable[[Trajectory], None] | None) -> Trajectory | None:
         trajectory = await self._played(request)

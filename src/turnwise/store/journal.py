@@ -4,7 +4,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -124,6 +124,13 @@ class Journal:
     def record_rewards(self, key: EpisodeKey, rewards: Mapping[str, float]) -> None:
         """The episode is paid: nothing is left to do for it."""
         self._write("UPDATE episodes SET rewards = ? WHERE id = ?", (json.dumps(dict(rewards)), str(key)))
+
+    def forget(self, keys: Iterable[EpisodeKey]) -> None:
+        """Take episodes out, with their turns, as if they had never begun; failures stay counted."""
+        ids = [(str(key),) for key in keys]
+        with self._mutex, _named_errors(self.path), self._transaction():
+            self._connection.executemany("DELETE FROM turns WHERE episode_id = ?", ids)
+            self._connection.executemany("DELETE FROM episodes WHERE id = ?", ids)
 
     def episode(self, key: EpisodeKey) -> StoredEpisode | None:
         """The episode as far as it got, None where it never began."""

@@ -119,17 +119,20 @@ class _Worker:
         for candidates in queue:
             kept: list[Mutant] = []
             for mutant in candidates.mutants[: self._options.tries]:
-                if self._options.limit and len(found) >= self._options.limit:
+                if self._enough(found):
                     return
                 if len(kept) >= self._options.per_function:
                     break
                 if sum(k.lineno == mutant.lineno for k in kept) >= _MAX_PER_LINE:
                     continue
                 task = await self._try(candidates, mutant)
-                if task is not None:
+                if task is not None and not self._enough(found):  # another worker may have found the last one meanwhile
                     kept.append(mutant)
                     found.append(task)
                     on_task(task)
+
+    def _enough(self, found: list[Task]) -> bool:
+        return bool(self._options.limit) and len(found) >= self._options.limit
 
     async def _try(self, candidates: _Candidates, mutant: Mutant) -> Task | None:
         clean = self._package.modules[candidates.file]
