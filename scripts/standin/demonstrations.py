@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from corpus import Function, Reports
+from corpus import Function
 from corruptions import corrupt
 
 from turnwise.agent.observation import FORMAT_ERROR_TEXTS, prompt_line
