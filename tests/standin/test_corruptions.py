@@ -12,7 +12,7 @@ from corpus import Function, Reports, SourceFile
 from corruptions import corrupt, shows_code
 from demonstrations import drill, one_liners, repair
 
-LINES = '''import os
+CLEAN = '''import os
 
 
 def clamp(value, low, high):
@@ -21,7 +21,8 @@ def clamp(value, low, high):
         return low
     return min(value, high)
 
-'''.split("\n")
+'''
+LINES = CLEAN.split("\n")
 SHIPPED = {(6, "    if value <= low:\n"), (8, "")}
 
 
@@ -39,7 +40,7 @@ def test_a_corruption_changes_one_line_of_code_that_is_shown():
     found = bugs(500)
     assert {bug.lineno for bug in found} == {6, 7, 8}
     for bug in found:
-        changed = bug.apply("\n".join(LINES)).split("\n")
+        changed = bug.apply(CLEAN).split("\n")
         assert changed != LINES
         start, stop, text = repair(function(), bug)
         changed[start - 1 : stop] = text
