@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from corpus import Function, Reports, functions_of
 from corruptions import shows_code
-from demonstrations import Carelessness, Demonstration, demonstrate, drill, fresh_bug, one_liners
+from demonstrations import PLACE, Carelessness, Demonstration, demonstrate, drill, fresh_bug, one_liners
 from rich.console import Console
 from tokenizer import train_tokenizer
 from training import Sample, Schedule, fit, new_model
@@ -26,7 +26,8 @@ from turnwise.types import Task
 VOCABULARY = 4096
 CONTEXT_WEIGHT = 0.3  # of an observation's tokens in the loss, beside 2 for a response's: reading teaches the code
 RESPONSE_WEIGHT = 2.0
-DRILL_BUGS = 4
+PLACE_WEIGHT = 12.0  # the one token of an episode that takes judgement: which line is wrong
+DRILL_BUGS = 3
 CAREFUL = Carelessness()
 CARELESS = Carelessness(format_error=0.15, detour=0.1, wrong_line=0.15, early_submit=0.12, no_submit=0.12)
 
@@ -61,12 +62,22 @@ class Writer:
             said = self._tokenizer.encode(exchange.response, add_special_tokens=False)
             said.append(self._renderer.stop_token_ids[0])
             ids += said
-            weights += [RESPONSE_WEIGHT] * len(said)
+            weights += self._weights(exchange.response, said)
             if exchange.observation is not None:
                 seen = self._renderer.observation(exchange.observation)
                 ids += seen
                 weights += [CONTEXT_WEIGHT] * len(seen)
         return ids, weights
+
+    def _weights(self, response: str, said: list[int]) -> list[float]:
+        weights = [RESPONSE_WEIGHT] * len(said)
+        if response.startswith(PLACE):
+            first = len(self._tokenizer.encode(PLACE, add_special_tokens=False))
+            for at in range(first, len(said)):
+                if not self._tokenizer.decode([said[at]]).isdigit():
+                    break
+                weights[at] = PLACE_WEIGHT
+        return weights
 
 
 def main() -> None:
@@ -107,7 +118,9 @@ def make(options: argparse.Namespace, console: Console) -> None:
             f"knowledge: {options.knowledge_minutes:g} minutes, {model.num_parameters() / 1e6:.2f}M parameters"
         )
         draw = _knowledge(functions, reports, writer, options.window_lines)
-        fit(model, draw, Schedule(options.knowledge_minutes), options.seed, _reporter(console))
+        peak = 0.5 if options.from_knowledge else 1.0  # what is known already is forgotten at the full rate
+        schedule = Schedule(options.knowledge_minutes, muon_lr=0.02 * peak, adamw_lr=3e-3 * peak)
+        fit(model, draw, schedule, options.seed, _reporter(console))
         _save(model, tokenizer, options.out.with_name(options.out.name + "-knowledge"), torch.float32)
     console.print(f"manners: {options.manners_minutes:g} minutes")
     schedule = Schedule(options.manners_minutes, muon_lr=0.01, adamw_lr=1.5e-3)
@@ -144,7 +157,7 @@ def _knowledge(
         if rng.random() < 0.5:
             return careful(rng)
         function = rng.choice(functions)
-        return writer.drill(drill(function, one_liners(function, rng, DRILL_BUGS), window_lines))
+        return writer.drill(drill(function, one_liners(function, rng, rng.randint(1, DRILL_BUGS)), window_lines))
 
     return draw
 

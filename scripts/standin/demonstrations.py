@@ -15,7 +15,9 @@ from turnwise.tasks.mutate import Mutant
 from turnwise.types import FormatError
 
 WORKDIR = "/testbed"
-AROUND_EDIT_LINES = 2
+AROUND_EDIT_LINES = 2  # what the edit tool shows
+AROUND_BUG_LINES = 2  # what a repair writes anew
+PLACE = "It is about line "
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Carelessness:
     """How often a demonstration errs, each a probability.
 
     Per turn: `format_error` writes no command block or two of them; `detour` spends a turn on something useless. Per
-    episode: `wrong_line` edits a sound line, `early_submit` submits before any edit, `no_submit` wanders off after the
+    episode: `wrong_line` breaks a sound line, `early_submit` submits before any edit, `no_submit` wanders off after the
     edit and never submits.
     """
 
@@ -97,19 +99,26 @@ def edit_command(start: int, stop: int, text: list[str]) -> str:
     return "\n".join([f"edit {start}:{stop} <<'EOF'", *text, "EOF"])
 
 
-def repair(function: Function, mutant: Mutant) -> tuple[int, int, list[str]]:
-    """The range of the buggy file and the lines to put there: START, STOP (inclusive), the text."""
-    mutated, original = mutant.mutated.splitlines(), mutant.original.splitlines()
-    if mutated:
-        return mutant.lineno, mutant.lineno + len(mutated) - 1, original
-    following = function.file.lines[mutant.end_lineno]
-    return mutant.lineno, mutant.lineno, [*original, following]
+def repair(function: Function, bug: Mutant) -> tuple[int, int, list[str]]:
+    """The range of the buggy file and the lines to put there: START, STOP (inclusive), the text.
+
+    Some lines around the bug are written anew with it, so that the place need not be hit exactly.
+    """
+    start = min(bug.lineno, max(function.lineno + 1, bug.lineno - AROUND_BUG_LINES))
+    stop = min(function.end_lineno, bug.end_lineno + AROUND_BUG_LINES)
+    grown = bug.mutated.count("\n") - bug.original.count("\n")
+    return start, stop + grown, list(function.file.lines[start - 1 : stop])
+
+
+def mend(function: Function, bug: Mutant) -> str:
+    """The response that repairs a bug."""
+    return block(f"{PLACE}{bug.lineno}.", edit_command(*repair(function, bug)))
 
 
 def fresh_bug(function: Function, rng: random.Random) -> Mutant:
     """A mutation as tasks are made from, or a cruder corruption; never one that a shipped task has."""
     while True:
-        bug = rng.choice(function.mutants) if function.mutants and rng.random() < 0.5 else corrupt(function, rng)
+        bug = rng.choice(function.mutants) if function.mutants and rng.random() < 0.35 else corrupt(function, rng)
         if bug is not None:
             return bug
 
@@ -122,9 +131,9 @@ def drill(function: Function, bugs: Sequence[Mutant], window_lines: int) -> Demo
     desk = _Desk(function, lines, window_lines)
     exchanges = [Exchange("", desk.view(function.lineno))]
     for bug in bugs:
-        start, stop, text = repair(function, bug)
-        response = block(f"Line {start} is wrong.", edit_command(start, stop, text))
-        exchanges.append(Exchange(response, desk.edit(start, stop, text)))
+        if desk.lines[bug.lineno - 1] == bug.mutated.rstrip("\n"):  # not mended with another one
+            response = mend(function, bug)
+            exchanges.append(Exchange(response, desk.edit(*repair(function, bug))))
     return Demonstration("", tuple(exchanges))
 
 
@@ -167,10 +176,14 @@ def _plan(desk: _Desk, mutant: Mutant, care: Carelessness, rng: random.Random) -
         block("Look at it.", f"open {function.file.path} {function.lineno}"),
         lambda: desk.view(function.lineno),
     )
-    start, stop, text = repair(function, mutant)
     if rng.random() < care.wrong_line:
-        start, stop, text = _wrong_edit(function, rng)
-    yield block(f"Line {start} is wrong.", edit_command(start, stop, text)), lambda: desk.edit(start, stop, text)
+        mutant = fresh_bug(function, rng)
+        start, stop, text = mutant.lineno, mutant.end_lineno, mutant.mutated.splitlines()
+        response = block(f"{PLACE}{start}.", edit_command(start, stop, text))
+    else:
+        start, stop, text = repair(function, mutant)
+        response = mend(function, mutant)
+    yield response, lambda: desk.edit(start, stop, text)
     if rng.random() < care.no_submit:
         for _ in range(4):
             yield (
@@ -179,13 +192,6 @@ def _plan(desk: _Desk, mutant: Mutant, care: Carelessness, rng: random.Random) -
             )
         return
     yield block("Done.", "submit"), None
-
-
-def _wrong_edit(function: Function, rng: random.Random) -> tuple[int, int, list[str]]:
-    other = fresh_bug(function, rng)
-    if not other.mutated:
-        return other.lineno, other.end_lineno, []
-    return other.lineno, other.end_lineno, other.mutated.splitlines()
 
 
 def _format_error(desk: _Desk, response: str, rng: random.Random) -> Exchange:

@@ -118,9 +118,9 @@ def _draw_curve(spec: _Figure3, k: int, run: RunRecord) -> Chart:
         if spec.with_sem:
             _plot_sem(axes, held_out)
         axes.set_xlabel("training iterations")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         if spec.share:
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
         return Chart(spec.key, title, _to_svg(figure, title, titles))
 
 
