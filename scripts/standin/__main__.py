@@ -29,7 +29,7 @@ RESPONSE_WEIGHT = 2.0
 PLACE_WEIGHT = 12.0  # the one token of an episode that takes judgement: which line is wrong
 DRILL_BUGS = 3
 CAREFUL = Carelessness()
-CARELESS = Carelessness(format_error=0.15, detour=0.1, wrong_line=0.15, early_submit=0.12, no_submit=0.12)
+CARELESS = Carelessness(format_error=0.2, detour=0.1, wrong_line=0.2, early_submit=0.2, no_submit=0.2)
 
 
 class Writer:
@@ -123,7 +123,7 @@ def make(options: argparse.Namespace, console: Console) -> None:
         fit(model, draw, schedule, options.seed, _reporter(console))
         _save(model, tokenizer, options.out.with_name(options.out.name + "-knowledge"), torch.float32)
     console.print(f"manners: {options.manners_minutes:g} minutes")
-    schedule = Schedule(options.manners_minutes, muon_lr=0.01, adamw_lr=1.5e-3)
+    schedule = Schedule(options.manners_minutes, muon_lr=0.005, adamw_lr=8e-4)
     draw = _episodes(functions, reports, writer, options.window_lines, CARELESS)
     fit(model, draw, schedule, options.seed + 1, _reporter(console))
     _save(model, tokenizer, options.out, torch.float16)
