@@ -33,8 +33,8 @@ class Carelessness:
     """How often a demonstration errs, each a probability.
 
     Per turn: `format_error` writes no command block or two of them; `detour` spends a turn on something useless. Per
-    episode: `wrong_line` breaks a sound line, `early_submit` submits before any edit, `no_submit` wanders off after the
-    edit and never submits.
+    episode: `wrong_line` mends some line of the function, sound or not; `early_submit` submits before any edit;
+    `no_submit` wanders off after the edit and never submits.
     """
 
     format_error: float = 0.0
@@ -176,14 +176,9 @@ def _plan(desk: _Desk, mutant: Mutant, care: Carelessness, rng: random.Random) -
         block("Look at it.", f"open {function.file.path} {function.lineno}"),
         lambda: desk.view(function.lineno),
     )
-    if rng.random() < care.wrong_line:
-        mutant = fresh_bug(function, rng)
-        start, stop, text = mutant.lineno, mutant.end_lineno, mutant.mutated.splitlines()
-        response = block(f"{PLACE}{start}.", edit_command(start, stop, text))
-    else:
-        start, stop, text = repair(function, mutant)
-        response = mend(function, mutant)
-    yield response, lambda: desk.edit(start, stop, text)
+    place = _sound_line(function, rng) if rng.random() < care.wrong_line else mutant
+    start, stop, text = repair(function, place)
+    yield mend(function, place), lambda: desk.edit(start, stop, text)
     if rng.random() < care.no_submit:
         for _ in range(4):
             yield (
@@ -192,6 +187,13 @@ def _plan(desk: _Desk, mutant: Mutant, care: Carelessness, rng: random.Random) -
             )
         return
     yield block("Done.", "submit"), None
+
+
+def _sound_line(function: Function, rng: random.Random) -> Mutant:
+    """Any line of the function, as if it had a bug: repairing it changes nothing there."""
+    number = rng.randint(function.lineno + 1, max(function.lineno + 1, min(function.end_lineno, function.last_shown)))
+    line = function.file.lines[number - 1] + "\n"
+    return Mutant("none", function.qualname, number, number, line, line, function.lineno, function.end_lineno)
 
 
 def _format_error(desk: _Desk, response: str, rng: random.Random) -> Exchange:
