@@ -281,7 +281,7 @@ async def main(iterations: int = ITERATIONS) -> list[float]:
         kept = [trajectory for group in groups for trajectory in group if trajectory.reward == 1]
         fine_tune(model, kept, lr=2e-4, epochs=2)
 
-        optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=0.1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.1)
         for iteration in range(iterations + 1):
             await world.policy.update_weights(model.state_dict(), version=iteration + 1)
             groups = await collect(problems, world, f"iteration-{iteration}")
