@@ -29,7 +29,7 @@ RESPONSE_WEIGHT = 2.0
 PLACE_WEIGHT = 12.0  # the one token of an episode that takes judgement: which line is wrong
 DRILL_BUGS = 3
 CAREFUL = Carelessness()
-CARELESS = Carelessness(format_error=0.2, detour=0.1, wrong_line=0.4, early_submit=0.3, no_submit=0.2)
+CARELESS = Carelessness(format_error=0.18, detour=0.1, wrong_line=0.5, early_submit=0.4, no_submit=0.38)
 
 
 class Writer:
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("models/standin"))
     parser.add_argument("--tasks", type=Path, default=frozen_path())
     parser.add_argument("--knowledge-minutes", type=float, default=45.0)
-    parser.add_argument("--manners-minutes", type=float, default=6.0)
+    parser.add_argument("--manners-minutes", type=float, default=8.0)
     parser.add_argument(
         "--from-knowledge",
         type=Path,
@@ -123,7 +123,7 @@ def make(options: argparse.Namespace, console: Console) -> None:
         fit(model, draw, schedule, options.seed, _reporter(console))
         _save(model, tokenizer, options.out.with_name(options.out.name + "-knowledge"), torch.float32)
     console.print(f"manners: {options.manners_minutes:g} minutes")
-    schedule = Schedule(options.manners_minutes, muon_lr=0.005, adamw_lr=8e-4)
+    schedule = Schedule(options.manners_minutes, by_length=False, muon_lr=0.005, adamw_lr=8e-4)
     draw = _episodes(functions, reports, writer, options.window_lines, CARELESS)
     fit(model, draw, schedule, options.seed + 1, _reporter(console))
     _save(model, tokenizer, options.out, torch.float16)

@@ -61,10 +61,15 @@ def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: a warm-up, then a cosine to a tenth. `minutes` of this machine's time."""
+    """How long and how fast: a warm-up, then a cosine to a tenth. `minutes` of this machine's time.
+
+    Batches `by_length` waste nothing on padding, but where the length tells what a sample does (an early submission is
+    short) each batch teaches one thing only, and how often the model does it hangs on the last few.
+    """
 
     minutes: float
     batch: int = 8
+    by_length: bool = True
     muon_lr: float = 0.02
     adamw_lr: float = 3e-3
     warmup_steps: int = 30
@@ -83,7 +88,7 @@ def fit(
     optimizers = (Muon(matrices, schedule.muon_lr), torch.optim.AdamW(others, schedule.adamw_lr, betas=(0.9, 0.95)))
     peaks = (schedule.muon_lr, schedule.adamw_lr)
     start, tokens = time.monotonic(), 0
-    for step, (ids_BT, weights_BT) in enumerate(_batches(draw, schedule.batch, seed)):
+    for step, (ids_BT, weights_BT) in enumerate(_batches(draw, schedule, seed)):
         done = (time.monotonic() - start) / 60 / schedule.minutes
         if done >= 1:
             return
@@ -108,13 +113,15 @@ def _loss(model: Qwen2ForCausalLM, ids_BT: torch.Tensor, weights_BT: torch.Tenso
 
 
 def _batches(
-    draw: Callable[[random.Random], Sample], size: int, seed: int
+    draw: Callable[[random.Random], Sample], schedule: Schedule, seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless batches of samples of like length, right-padded: ids [B, T] and loss weights [B, T]."""
+    """Endless batches, right-padded: ids [B, T] and loss weights [B, T]."""
     rng = random.Random(seed)
     while True:
-        pool = sorted((draw(rng) for _ in range(32 * size)), key=lambda sample: len(sample[0]))
-        batches = [pool[at : at + size] for at in range(0, len(pool), size)]
+        pool = [draw(rng) for _ in range(32 * schedule.batch)]
+        if schedule.by_length:
+            pool.sort(key=lambda sample: len(sample[0]))
+        batches = [pool[at : at + schedule.batch] for at in range(0, len(pool), schedule.batch)]
         rng.shuffle(batches)
         for batch in batches:
             longest = max(len(ids) for ids, _ in batch)
