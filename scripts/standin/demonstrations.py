@@ -33,13 +33,14 @@ class Carelessness:
     """How often a demonstration errs, each a probability.
 
     Per turn: `format_error` writes no command block or two of them; `detour` spends a turn on something useless. Per
-    episode: `wrong_line` mends some line of the function, sound or not; `early_submit` submits before any edit;
-    `no_submit` wanders off after the edit and never submits.
+    episode: `wrong_line` mends some line of the function, sound or not, which `second_try` follows by the right one;
+    `early_submit` submits before any edit; `no_submit` wanders off after the edit and never submits.
     """
 
     format_error: float = 0.0
     detour: float = 0.0
     wrong_line: float = 0.0
+    second_try: float = 0.0
     early_submit: float = 0.0
     no_submit: float = 0.0
 
@@ -176,9 +177,9 @@ def _plan(desk: _Desk, mutant: Mutant, care: Carelessness, rng: random.Random) -
         block("Look at it.", f"open {function.file.path} {function.lineno}"),
         lambda: desk.view(function.lineno),
     )
-    place = _sound_line(function, rng) if rng.random() < care.wrong_line else mutant
-    start, stop, text = repair(function, place)
-    yield mend(function, place), lambda: desk.edit(start, stop, text)
+    for place in _places(function, mutant, care, rng):
+        start, stop, text = repair(function, place)
+        yield mend(function, place), lambda start=start, stop=stop, text=text: desk.edit(start, stop, text)
     if rng.random() < care.no_submit:
         for _ in range(4):
             yield (
@@ -187,6 +188,17 @@ def _plan(desk: _Desk, mutant: Mutant, care: Carelessness, rng: random.Random) -
             )
         return
     yield block("Done.", "submit"), None
+
+
+def _places(function: Function, mutant: Mutant, care: Carelessness, rng: random.Random) -> list[Mutant]:
+    if rng.random() >= care.wrong_line:
+        return [mutant]
+    wrong = _sound_line(function, rng)
+    start, stop, _ = repair(function, wrong)
+    mended = start <= mutant.end_lineno and mutant.lineno <= stop
+    shifted = mutant.original.count("\n") != mutant.mutated.count("\n")
+    again = not mended and not shifted and rng.random() < care.second_try
+    return [wrong, mutant] if again else [wrong]
 
 
 def _sound_line(function: Function, rng: random.Random) -> Mutant:

@@ -36,3 +36,38 @@ async def test_a_demonstration_reads_as_its_replay_in_a_real_sandbox(
             seen = await act(sandbox, exchange.response, CONFIG)
             assert exchange.observation in (seen.text, None)
     assert seen.submitted
+
+
+LONG = """def total(items, start):
+    seen = set()
+    result = start
+    for item in items:
+        if item in seen:
+            continue
+        seen.add(item)
+        if item < 0:
+            result = result - item
+        else:
+            result = result + item
+        if result > 1000:
+            break
+    return result
+"""
+
+
+async def test_a_second_try_mends_what_a_wrong_line_did_not(small_world, backend: LocalBackend) -> None:
+    lines = tuple(LONG.split("\n"))
+    mutant = next(m for m in enumerate_mutants(LONG) if m.mutated == "        if item <= 0:\n")
+    function = Function(
+        SourceFile("long.py", lines), "total", 1, 14, 24, (mutant,), frozenset(), (), ("./long.py:1:def total(",)
+    )
+    care = Carelessness(wrong_line=1.0, second_try=1.0)
+    drawn = [demonstrate(function, mutant, "", care, CONFIG.window_lines, random.Random(seed)) for seed in range(20)]
+    twice = [one for one in drawn if sum("edit " in exchange.response for exchange in one.exchanges) == 2]
+    assert 0 < len(twice) < len(drawn)  # none where the first mend covers the bug
+    async with backend.create(with_tools(small_world.spec, CONFIG.window_lines)) as sandbox:
+        await sandbox.write("long.py", mutant.apply(LONG).encode())
+        for exchange in twice[0].exchanges[1:]:
+            seen = await act(sandbox, exchange.response, CONFIG)
+            assert exchange.observation in (seen.text, None)
+        assert (await sandbox.read("long.py")).decode() == LONG
