@@ -29,9 +29,7 @@ RESPONSE_WEIGHT = 2.0
 PLACE_WEIGHT = 12.0  # the one token of an episode that takes judgement: which line is wrong
 DRILL_BUGS = 3
 CAREFUL = Carelessness()
-CARELESS = Carelessness(
-    format_error=0.18, detour=0.1, wrong_line=0.6, second_try=0.35, early_submit=0.4, no_submit=0.4
-)
+CARELESS = Carelessness(format_error=0.18, detour=0.1, wrong_line=0.6, second_try=0.35, early_submit=0.4, no_submit=0.4)
 
 
 class Writer:

@@ -3,9 +3,12 @@
 import fcntl
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_HELD = ".held"  # locked by the process whose scratch folder it lies in
 
 
 def default_cache_dir() -> Path:
@@ -41,3 +44,29 @@ def made_once(path: Path, build: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(making, ignore_errors=True)
     return path
+
+
+class Scratch:
+    """A folder of temporary files under `parent`; what a killed process left there goes when the next one is made."""
+
+    def __init__(self, parent: Path) -> None:
+        with locked(parent):
+            parent.mkdir(exist_ok=True)
+            for left in parent.iterdir():
+                _remove_unless_held(left)
+            self.folder = parent / uuid.uuid4().hex
+            self.folder.mkdir()
+            self._lock = (self.folder / _HELD).open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def close(self) -> None:
+        """Remove the folder and all that is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+
+def _remove_unless_held(folder: Path) -> None:
+    # It is held while its process lives, and gone where that is just closing it.
+    with suppress(BlockingIOError, FileNotFoundError), (folder / _HELD).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)

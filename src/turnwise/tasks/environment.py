@@ -12,7 +12,7 @@ from turnwise.errors import TaskError
 from turnwise.tasks.cache import default_cache_dir, made_once
 from turnwise.tasks.python_environment import INSIDE, PythonEnvironment
 from turnwise.tasks.repository import apply, commit_all, start_repository
-from turnwise.tasks.sdist import Sdist, fetch_sdist, unpack
+from turnwise.tasks.sdist import fetch_sdist, unpack
 from turnwise.types import Mount, SandboxSpec, SourceDistribution, Task
 
 WORKDIR = "/testbed"
@@ -96,13 +96,6 @@ class EnvironmentStore:
             draft.rename(folder)
 
         return PythonEnvironment(made_once(self._environment_folder(environment), build))
-
-    def new_draft(self, sdist: Sdist) -> Path:
-        """An empty folder, on the same disk, for an environment whose requirements are not known yet."""
-        folder = self.cache_dir / "drafts" / sdist.sha256[:20]
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
 
     def _environment_folder(self, environment: SourceDistribution) -> Path:
         what = json.dumps([environment.sha256, environment.requirements, sys.version_info[:2], sys.base_prefix])

@@ -196,7 +196,7 @@ class _Worker:
         own = bug.mutant.name if not bug.mutant.name.startswith("__") else bug.mutant.function.split(".")[0]
         if tells_the_fix(issue, bug.mutant) or (self._options.named_only and own not in issue):
             return None
-        root = self._package.workspace / f"commit-{self._index}"
+        root = self._package.scratch.folder / f"commit-{self._index}"
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir()
         try:

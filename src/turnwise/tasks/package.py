@@ -20,6 +20,7 @@ from turnwise.tasks.baseline import (
     run_baseline,
     write_calls_file,
 )
+from turnwise.tasks.cache import Scratch
 from turnwise.tasks.environment import EnvironmentStore, copy_tree, sandbox_spec
 from turnwise.tasks.options import MakeOptions
 from turnwise.tasks.python_environment import PythonEnvironment
@@ -45,7 +46,7 @@ class Package:
     """What the search for bugs works on.
 
     `modules` maps each source file that may get a bug to its text, `places` its functions by the line of their `def`,
-    `baseline` each usable test file to what it does. `workspace` holds temporary roots.
+    `baseline` each usable test file to what it does. `scratch` holds temporary roots.
     """
 
     environment: SourceDistribution
@@ -54,11 +55,11 @@ class Package:
     modules: Mapping[str, str]
     places: Mapping[str, Mapping[int, Place]]
     baseline: Mapping[str, FileBaseline]
-    workspace: Path
+    scratch: Scratch
 
     def new_root(self, name: str) -> Path:
         """A fresh copy of the clean source with what its build generates."""
-        return _new_root(self.source, self.python, self.workspace / name)
+        return _new_root(self.source, self.python, self.scratch.folder / name)
 
     def spec(self, root: Path) -> SandboxSpec:
         """A sandbox of this package's environment on a root."""
@@ -66,7 +67,7 @@ class Package:
 
     def close(self) -> None:
         """Remove the temporary roots."""
-        shutil.rmtree(self.workspace, ignore_errors=True)
+        self.scratch.close()
 
 
 async def open_package(
@@ -86,13 +87,13 @@ async def open_package(
             f"{sdist.package}=={sdist.version}: its source distribution ships no tests; "
             "choose a package (or an older version) whose archive holds a tests folder"
         )
-    workspace = environments.cache_dir / "work" / uuid.uuid4().hex
+    scratch = await asyncio.to_thread(Scratch, environments.cache_dir / "work")
     try:
-        builder = _Builder(sdist, source, environments, workspace, run_suite)
+        builder = _Builder(sdist, source, environments, scratch.folder, run_suite)
         environment, python, module_files = await builder.build(test_files)
         modules = _readable(source, [f for f in module_files if f not in test_files and _wanted(f, options.files)])
         places = {file: function_places(file, text) for file, text in modules.items()}
-        package = Package(environment, python, source, modules, places, {}, workspace)
+        package = Package(environment, python, source, modules, places, {}, scratch)
         baseline = await _measure(package, test_files, run_suite, options)
         if not baseline:
             raise TaskError(
@@ -100,7 +101,7 @@ async def open_package(
                 "Allow more time or choose another version"
             )
     except BaseException:
-        shutil.rmtree(workspace, ignore_errors=True)
+        scratch.close()
         raise
     return replace(package, baseline=baseline)
 
@@ -181,7 +182,7 @@ class _Builder:
             environment = self._described(noted["requirements"], noted["import_paths"])
             python = await asyncio.to_thread(self._environments.python_environment, environment)
             return environment, python, tuple(noted["modules"])
-        draft = PythonEnvironment(self._environments.new_draft(self._sdist))
+        draft = PythonEnvironment(self._workspace / "environment")
         paths, modules = await asyncio.to_thread(self._install, draft)
         await self._install_missing(draft, paths, test_files)
         environment = self._described(draft.frozen(self._sdist.package), paths)
