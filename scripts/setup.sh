@@ -74,12 +74,13 @@ find_python() {
     die "needs Python 3.11 or newer, and $candidate is $("$candidate" --version 2>/dev/null || echo missing); install one, or name it: TURNWISE_PYTHON=/path/to/python3.12 make …"
 }
 
+# Modules are compiled when they are first imported (--no-compile): most of what torch and transformers bring never is.
 # torch comes first and from its CPU index where there is no GPU: the registry's own wheel may bring gigabytes of CUDA.
 install_torch() {
     local torch index=()
     torch=$(sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
     if ! nvidia-smi -L >/dev/null 2>&1 && cpu_index_answers; then index=(--extra-index-url "$cpu_index"); fi
-    .venv/bin/pip install "${index[@]}" "$torch" >&2 || die "pip could not install $torch; see above."
+    .venv/bin/pip install --no-compile "${index[@]}" "$torch" >&2 || die "pip could not install $torch; see above."
 }
 
 cpu_index_answers() {
@@ -98,7 +99,7 @@ make_venv() {
     say "making .venv and installing turnwise[$extras] (minutes the first time)"
     "$python" -m venv .venv
     install_torch
-    .venv/bin/pip install --editable ".[$extras]" >&2 || die "pip could not install turnwise[$extras]; see above."
+    .venv/bin/pip install --no-compile --editable ".[$extras]" >&2 || die "pip could not install turnwise[$extras]; see above."
     echo "$wanted" >".venv/installed-$extras"
 }
 
