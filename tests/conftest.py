@@ -1,6 +1,7 @@
 """A small world for tests of more than one room: a package in a git repository, with a bug and hidden tests."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import venv
@@ -19,6 +20,10 @@ FIXED = BUGGY.replace("a - b", "a + b")
 KEPT_TEST = "\n\ndef test_double():\n    assert calc.double(4) == 8\n"
 HIDDEN_TEST = "\n\ndef test_add():\n    assert calc.add(2, 3) == 5\n"
 NEEDED_BY_PYTEST = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs deaf to Ctrl-C, and what the tests start, and interrupt, would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
