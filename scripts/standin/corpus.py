@@ -52,7 +52,7 @@ def functions_of(tasks: Sequence[Task], clean_roots: dict[str, Path], window_lin
     """
     by_place: dict[tuple[str, str, str], list[Task]] = defaultdict(list)
     for task in tasks:
-        by_place[task.environment.package, task.meta["file"], task.meta["function"]].append(task)
+        by_place[task.sdist.package, task.meta["file"], task.meta["function"]].append(task)
     definitions = {name: _definitions(root) for name, root in clean_roots.items()}
     enumerated: dict[tuple[str, str], list[Mutant]] = {}
     functions = []

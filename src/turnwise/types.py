@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from turnwise.errors import InputError
+
 
 @dataclass(frozen=True)
 class SourceDistribution:
@@ -33,11 +35,71 @@ class SourceDistribution:
 
 
 @dataclass(frozen=True)
+class Installation:
+    """How a repository's environment is installed without a container, as far as its row tells.
+
+    All empty where the row tells nothing: the repository's own metadata and the row's date decide then. `python` is a
+    minor version ("3.9"). `requirements` is the text of a frozen requirements file, `requirement_files` and
+    `environment_files` are paths in the repository, `environment` is the text of a conda environment file.
+    `pre_install` and `install` are shell commands at the repository's root, `pip_packages` are arguments of pip.
+
+    >>> Installation(python="3.9", pip_packages=("pytest",), install=("pip install -e .",)).python
+    '3.9'
+    """
+
+    python: str = ""
+    pre_install: tuple[str, ...] = ()
+    requirements: str = ""
+    requirement_files: tuple[str, ...] = ()
+    environment: str = ""
+    environment_files: tuple[str, ...] = ()
+    pip_packages: tuple[str, ...] = ()
+    install: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """How the environment of a task of a public repository is made: its commit, and what it is installed by.
+
+    The repository is the task's `repo` at the task's `base_commit`. With `setup_patch` (SWE-smith, whose rows bring the
+    bug as a patch) that commit is what the patch is applied to, and the agent starts after it. `image` is the row's
+    container image, whose repository lies at `workdir`.
+
+    >>> Checkout(image="swebench/sweb.eval.x86_64.psf_1776_requests-2317:latest").workdir
+    '/testbed'
+    """
+
+    installation: Installation = Installation()
+    image: str = ""
+    workdir: str = "/testbed"
+    setup_patch: str = ""
+
+
+@dataclass(frozen=True)
+class TestRun:
+    """How a row wants its hidden tests run and its log read, where that is not left to us.
+
+    `command` runs at the repository's root in the task's environment. `log_parser` is a name of swebench's
+    `PARSER_REGISTRY`, `eval_type` its "pass_and_fail" or "fail_only".
+
+    >>> TestRun("pytest -rA tests/test_api.py", "parse_log_pytest").eval_type
+    'pass_and_fail'
+    """
+
+    __test__: ClassVar[bool] = False  # keeps pytest from collecting this class by its name
+
+    command: str
+    log_parser: str
+    eval_type: str = "pass_and_fail"
+
+
+@dataclass(frozen=True)
 class Task:
     """One SWE-bench-format row: an issue to resolve and the hidden tests that decide whether it is.
 
     `patch` is the gold patch (unified diff against `base_commit`), `test_patch` brings the hidden tests. Test ids are
-    pytest node ids relative to the repository's root.
+    pytest node ids relative to the repository's root, or what the log parser of `test_run` calls them.
     """
 
     instance_id: str
@@ -48,12 +110,20 @@ class Task:
     problem_statement: str
     fail_to_pass: tuple[str, ...]
     pass_to_pass: tuple[str, ...]
-    environment: SourceDistribution
+    environment: SourceDistribution | Checkout
+    test_run: TestRun | None = None  # None: our own runner on `test_files`
     hints_text: str = ""
     created_at: str = ""
     version: str = ""
     environment_setup_commit: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sdist(self) -> SourceDistribution:
+        """The environment of a task made from a package. Raises InputError for a task of a checked-out repository."""
+        if not isinstance(self.environment, SourceDistribution):
+            raise InputError(f"{self.instance_id}: is a task of a repository, not of a source distribution")
+        return self.environment
 
     @property
     def test_files(self) -> tuple[str, ...]:
@@ -82,14 +152,26 @@ class Mount:
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """What a sandbox is made of: a read-only `root` that appears, writable by copy on write, at `workdir`."""
+    """What a sandbox is made of: a read-only `root` that appears, writable by copy on write, at `workdir`.
 
-    root: Path
+    With `image` (a reference that the backend can start) the repository lies in the image at `workdir` and there is no
+    `root`; without it there must be one.
+    """
+
+    root: Path | None
     workdir: str = "/testbed"
     mounts: tuple[Mount, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = Limits()
     network: bool = False
+    image: str = ""
+
+    @property
+    def tree(self) -> Path:
+        """`root`, for what works on a directory. Raises InputError where the spec has an image instead."""
+        if self.root is None:
+            raise InputError(f"a sandbox of image {self.image!r} needs a backend that starts images, such as docker")
+        return self.root
 
 
 @dataclass(frozen=True)

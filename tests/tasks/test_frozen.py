@@ -20,7 +20,7 @@ def _sides(task):
 
 def test_there_are_enough_tasks_of_enough_packages_and_kinds():
     assert len(TASKS) >= 400
-    packages = Counter(task.environment.package for task in TASKS)
+    packages = Counter(task.sdist.package for task in TASKS)
     assert len(packages) >= 6
     assert min(packages.values()) >= 10
     kinds = {task.meta["kind"] for task in TASKS}
@@ -40,15 +40,15 @@ def test_no_bug_is_on_both_sides():
         for task in TASKS:
             lines = " ".join(" ".join(_sides(task)[side]).split())
             if lines:
-                texts[task.meta["split"]].add((task.environment.package, task.meta["file"], lines))
+                texts[task.meta["split"]].add((task.sdist.package, task.meta["file"], lines))
         assert not texts["train"] & texts["heldout"]
 
 
 def test_one_archive_stands_for_a_package():
-    archives = {(t.environment.package, t.environment.version, t.environment.sha256) for t in TASKS}
+    archives = {(t.sdist.package, t.sdist.version, t.sdist.sha256) for t in TASKS}
     assert len(archives) == len({package for package, _, _ in archives})
     assert all(re.fullmatch("[0-9a-f]{64}", sha256) for _, _, sha256 in archives)
-    environments = {(t.environment.package, t.environment.requirements) for t in TASKS}
+    environments = {(t.sdist.package, t.sdist.requirements) for t in TASKS}
     assert len(environments) == len(archives), "one environment for a package, or quickstart installs several"
 
 

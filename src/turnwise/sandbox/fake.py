@@ -259,7 +259,7 @@ class FakeBackend:
     def create(self, spec: SandboxSpec) -> FakeSandbox:
         """See `protocol.SandboxBackend.create`; the root's files are read into memory."""
         machine = FakeMachine(spec.workdir, spec.workdir, env=dict(spec.env))
-        for inside, host in [(spec.workdir, spec.root), *((mount.inside, mount.host) for mount in spec.mounts)]:
+        for inside, host in [(spec.workdir, spec.tree), *((mount.inside, mount.host) for mount in spec.mounts)]:
             for path in [host] if host.is_file() else Path(host).rglob("*"):
                 if path.is_file():
                     machine.files[str(PurePosixPath(inside, path.relative_to(host)))] = path.read_bytes()

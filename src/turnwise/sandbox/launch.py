@@ -154,9 +154,9 @@ class Launcher:
     def _order(self, spec: SandboxSpec, control: Path) -> dict[str, object]:
         return {
             "disk": str(self.disk),
-            "root": str(spec.root.resolve()),
+            "root": str(spec.tree.resolve()),
             "disk_mb": spec.limits.disk_mb,
-            "overlay": self._can_overlay(spec.root),
+            "overlay": self._can_overlay(spec.tree),
             # The agent of the host's root may change what root owns, so it must get the device nodes read-only.
             "protect_devices": self._as_root,
             "empty": str(self._empty),

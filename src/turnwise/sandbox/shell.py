@@ -54,8 +54,8 @@ class Shell:
 
         Raises InputError when the spec or the machine cannot have one, SandboxError when it failed for once.
         """
-        if not self._spec.root.is_dir():
-            raise InputError(f"a sandbox needs a directory as its root, and {self._spec.root} is none")
+        if not self._spec.tree.is_dir():
+            raise InputError(f"a sandbox needs a directory as its root, and {self._spec.tree} is none")
         await self._launch(None if snapshot is None else snapshot.archive_fd)
         try:
             self._adopt(await self._first_reply())
@@ -132,7 +132,7 @@ class Shell:
     async def snapshot(self) -> Snapshot:
         """Pack what changed; no command may be running."""
         self._require_alive()
-        fd = await archive(self._guest.pid, self._launcher.disk, self._launcher.layers(self._spec.root))
+        fd = await archive(self._guest.pid, self._launcher.disk, self._launcher.layers(self._spec.tree))
         return Snapshot(self._spec, fd, self._state)
 
     def _require_alive(self) -> None:

@@ -38,21 +38,21 @@ class EnvironmentStore:
         Everything is cached by content; concurrent callers and processes wait for each other. Raises TaskError when the
         source distribution is gone, the environment cannot be installed, or the row does not give its base commit.
         """
-        key = _digest(task.environment.sha256, task.patch, task.test_patch, task.base_commit), hidden_tests
-        if key not in self._prepared or not self._prepared[key].root.exists():
+        key = _digest(task.sdist.sha256, task.patch, task.test_patch, task.base_commit), hidden_tests
+        if key not in self._prepared or not self._prepared[key].tree.exists():
             self._prepared[key] = await asyncio.to_thread(self._prepare, task, *key)
         return self._prepared[key]
 
     def _prepare(self, task: Task, key: str, hidden_tests: bool) -> SandboxSpec:
-        python = self.python_environment(task.environment)
-        name = f"{task.environment.package}-{_digest(key, python.folder.name)[:20]}" + ("-hidden" * hidden_tests)
+        python = self.python_environment(task.sdist)
+        name = f"{task.sdist.package}-{_digest(key, python.folder.name)[:20]}" + ("-hidden" * hidden_tests)
         root = made_once(
             self.cache_dir / "roots" / name, lambda folder: self._build_root(task, python, folder, hidden_tests)
         )
-        return sandbox_spec(root, python, task.environment.import_paths)
+        return sandbox_spec(root, python, task.sdist.import_paths)
 
     def _build_root(self, task: Task, python: PythonEnvironment, folder: Path, hidden_tests: bool) -> None:
-        copy_tree(self.source(task.environment), folder)
+        copy_tree(self.source(task.sdist), folder)
         start_repository(folder)
         apply(folder, task.patch, reverse=True)
         apply(folder, task.test_patch, reverse=True)

@@ -95,7 +95,7 @@ def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
 
 def row(task: Task) -> dict[str, Any]:
     """A task as the mapping that stands on one line of a file; `read_tasks` of it gives the task again."""
-    environment = task.environment
+    environment = task.sdist
     return {
         "instance_id": task.instance_id,
         "repo": task.repo,

@@ -44,7 +44,7 @@ def _families(tasks: Sequence[Task]) -> list[str]:
 
 
 def _keys(task: Task) -> tuple[str, str]:
-    place = f"{task.environment.package}\0{task.meta['file']}\0"
+    place = f"{task.sdist.package}\0{task.meta['file']}\0"
     words = [" ".join(str(task.meta[name]).split()) for name in ("original", "mutated")]
     # Removed lines leave nothing behind that could be the same as elsewhere.
     return f"{place}right\0{words[0]}", f"{place}wrong\0{words[1] or words[0]}"
