@@ -67,6 +67,12 @@ def finished(tmp_path) -> Path:
     return run_dir
 
 
+def test_quickstart_finds_its_recipe_in_the_checkout(turnwise):
+    refused = turnwise("quickstart", "--set", "run.nonsense=1")
+    assert refused.returncode == 1
+    assert "run.nonsense" in refused.stderr
+
+
 @pytest.mark.parametrize("arguments", ["--help", "train --help", "tasks make --help", "--version", "tasks list --help"])
 def test_help_loads_nothing_heavy(arguments):
     probe = (

@@ -139,7 +139,7 @@ def _default_folder(recipe: "Recipe", seeded: bool) -> Path:
 
 def _checkout_file(name: str) -> Path:
     """A file of the checkout that this package is installed from."""
-    path = Path(__file__).resolve().parents[2] / name
+    path = Path(__file__).resolve().parents[3] / name
     if not path.is_file():
         raise InputError(
             f"{name} belongs to a checkout of Turnwise, and this installation has none; use `turnwise train`"
