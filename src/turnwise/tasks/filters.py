@@ -77,9 +77,7 @@ def paper_filters(
         Filter("failing tests fail on no import or attribute", lambda task: has_valid_references(task, verdicts or {})),
         Filter(f"at most {max_files} files changed", lambda task: size_of(task).files <= max_files),
         Filter(f"fewer than {max_lines} lines changed", lambda task: size_of(task).lines < max_lines),
-        Filter(
-            f"every LLM score below {max_llm_score:g}", lambda task: max(llm_scores(task), default=0) < max_llm_score
-        ),
+        Filter(f"every LLM score below {max_llm_score:g}", lambda task: worst_score(task) < max_llm_score),
     ]
     return own if verdicts is None else own + gate_filters(verdicts)
 
@@ -111,10 +109,14 @@ def size_of(task: Task) -> PatchSize:
         raise TaskError(f"{task.instance_id}: field 'patch': {error}") from error
 
 
-def llm_scores(task: Task) -> list[float]:
-    """The scores that a model gave the task: SWE-rebench's `meta.llm_score`, from 0 (best) to 3; none for most rows."""
-    scores = task.meta.get("llm_score") or {}
-    return [float(score) for score in scores.values() if isinstance(score, int | float)]
+def worst_score(task: Task) -> float:
+    """The worst of the scores that a model gave the task: SWE-rebench's `meta.llm_score`, from 0 (best) to 3.
+
+    -inf, which is below any bound, where there is none, as in the rows of most formats.
+    """
+    scores = task.meta.get("llm_score")
+    given = scores.values() if isinstance(scores, Mapping) else ()
+    return max((float(score) for score in given if isinstance(score, int | float)), default=float("-inf"))
 
 
 def read_verdicts(path: Path) -> dict[str, GateVerdict]:

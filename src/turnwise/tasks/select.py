@@ -19,7 +19,7 @@ def selections() -> dict[str, frozenset[str]]:
 
 
 def select(tasks: Sequence[Task], wanted: str) -> list[Task]:
-    """The tasks of a named selection, or those whose whole instance id a regular expression matches, in their order.
+    """The tasks of a named selection, or those in whose instance ids a regular expression is found, in their order.
 
     A named selection is whole or not at all, for a score over part of it must not bear its name. Raises TaskError for a
     selection that the tasks lack part of and for a pattern that none matches, InputError for a broken pattern.
@@ -30,12 +30,11 @@ def select(tasks: Sequence[Task], wanted: str) -> list[Task]:
     try:
         pattern = re.compile(wanted)
     except re.error as error:
-        raise InputError(
-            f"{wanted!r} is neither a selection ({', '.join(selections())}) nor a pattern ({error})"
-        ) from error
-    chosen = [task for task in tasks if pattern.fullmatch(task.instance_id)]
+        names = ", ".join(selections())
+        raise InputError(f"{wanted!r} is neither a selection ({names}) nor a pattern ({error})") from error
+    chosen = [task for task in tasks if pattern.search(task.instance_id)]
     if not chosen:
-        raise TaskError(f"no instance id matches {wanted!r} as a whole; add .* where more may stand")
+        raise TaskError(f"no instance id matches {wanted!r}")
     return chosen
 
 

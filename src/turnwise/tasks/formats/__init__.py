@@ -1,5 +1,6 @@
 """The row formats of the field, each one pydantic model with a `task()`, and how a row tells which it is of."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -32,9 +33,14 @@ class Format:
     recognises: Callable[[Row], bool]
     model: type[BaseModel]
 
-    def lacking(self, row: Row) -> list[str]:
-        """The fields that a row would still need to be of this format."""
-        return [name for name, field in self.model.model_fields.items() if field.is_required() and name not in row]
+    @property
+    def required(self) -> list[str]:
+        """The fields that a row of this format must have."""
+        return [name for name, field in self.model.model_fields.items() if field.is_required()]
+
+    def nearness(self, row: Row) -> float:
+        """The share of the required fields that a row has."""
+        return sum(name in row for name in self.required) / len(self.required)
 
 
 FORMATS = (
@@ -42,7 +48,7 @@ FORMATS = (
     Format("R2E-Gym", lambda row: "expected_output_json" in row, R2ERow),
     Format("SWE-smith", lambda row: str(row.get("repo", "")).startswith("swesmith/"), SmithRow),
     Format("SWE-bench Pro", lambda row: "selected_test_files_to_run" in row, ProRow),
-    Format("SWE-rebench v2", lambda row: {"install_config", "image_name"} <= row.keys(), RebenchV2Row),
+    Format("SWE-rebench v2", lambda row: "base_image_name" in str(row.get("install_config")), RebenchV2Row),
     Format("SWE-rebench v1", lambda row: "install_config" in row, RebenchRow),
     Format("SWE-bench (scripted)", lambda row: "eval_script" in row, ScriptedRow),
     Format("SWE-Gym", lambda row: dataset_of(str(row.get("repo", ""))) == "swe-gym", ClassicRow),
@@ -62,14 +68,21 @@ def task_of(row: Row) -> Task:
     told = {name: value for name, value in row.items() if value is not None}
     form = next((form for form in FORMATS if form.recognises(told)), None)
     if form is None:
-        nearest = min(FORMATS, key=lambda form: len(form.lacking(told)))
-        raise TaskError(f"is of no known format; for {nearest.name} it lacks {', '.join(nearest.lacking(told))}")
+        nearest = max(reversed(FORMATS), key=lambda form: form.nearness(told))
+        lacking = [name for name in nearest.required if name not in told]
+        raise TaskError(f"is of no known format; for {nearest.name} it lacks {', '.join(lacking)}")
     try:
         parsed: _Readable = form.model.model_validate(told)  # type: ignore[assignment]
     except ValidationError as error:
         raise TaskError(_fault(error)) from error
     task = parsed.task()
-    return task if form.model is OwnRow else replace(task, meta={"format": form.name} | dict(task.meta))
+    return task if form.model is OwnRow else replace(task, meta={"format": form.name} | _plain(task.meta))
+
+
+def _plain(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as a line of JSON gives it back: tables hold dates and the like."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(meta), default=str))
+    return plain
 
 
 def _fault(error: ValidationError) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 _SETUP_PY = re.compile(r"\bpython3? setup\.py (install|develop)\b")
-_PLAIN_PIP = re.compile(r"(\bpip3? install(?: -[-\w=.]+)*) (['\"]?)\.(?=[\s'\"\[]|$)")
+_PLAIN_PIP = re.compile(r"(\bpip3? install\b[^;&|]*?) (['\"]?)\.(?=[\s'\"\[;&]|$)")
 _EDITABLE = re.compile(r"\binstall\b.* (-[a-z]*e|--editable)\b")
 _INSTALLS = re.compile(r"\bpip3? install\b|\bsetup\.py\b|\bmake init\b")
 _TOX = re.compile(r"^tox --current-env -e\s?\S+ (?:-v )?-- ?", re.MULTILINE)
@@ -40,7 +40,7 @@ def without_tox(command: str) -> str:
 
 def portable(environment: dict[str, str]) -> dict[str, str]:
     """Variables with a generated locale replaced by C.UTF-8, which every system has without root."""
-    return {name: re.sub(r"^en_US\.UTF-8$", "C.UTF-8", value) for name, value in environment.items()}
+    return {name: re.sub(r"^en_US\.(UTF-8|utf8)$", "C.UTF-8", value) for name, value in environment.items()}
 
 
 @dataclass(frozen=True)

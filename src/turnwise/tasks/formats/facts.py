@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -52,7 +53,7 @@ class Facts:
         files = test_files(test_patch)
         if self.targets == "module":
             return [_module(file) for file in files if file.endswith(".py")]
-        return list(files)
+        return [shlex.quote(file) for file in files]
 
 
 def test_files(test_patch: str) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Our own rows: SWE-bench's field names, plus `environment` (tagged by `kind`), `test_run` and `meta`."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, Literal
 
@@ -66,8 +68,8 @@ class OwnRow(BaseModel):
 
     instance_id: InstanceId
     repo: Text
-    base_commit: Revision
     environment: _Environment
+    base_commit: Revision
     patch: Text
     test_patch: str
     problem_statement: Text
@@ -80,9 +82,16 @@ class OwnRow(BaseModel):
     environment_setup_commit: str = ""
     meta: dict[str, Any] = Field(default_factory=dict)
 
-    @field_validator("base_commit", "test_patch")
+    @field_validator("base_commit")
     @classmethod
-    def _is_whole(cls, value: str, info: ValidationInfo) -> str:
+    def _is_hash(cls, value: str, info: ValidationInfo) -> str:
+        if isinstance(info.data.get("environment"), _SourceDistribution) and not re.fullmatch("[0-9a-f]{40}", value):
+            raise ValueError("should be a whole commit hash")
+        return value
+
+    @field_validator("test_patch")
+    @classmethod
+    def _is_there(cls, value: str, info: ValidationInfo) -> str:
         if not value and not isinstance(info.data.get("environment"), _Checkout):
             raise ValueError("should not be empty")
         return value
@@ -131,4 +140,6 @@ def _told(value: Any) -> dict[str, Any]:
 def _plain(content: Any) -> Any:
     if isinstance(content, Installation):
         return _told(content)
-    return list(content) if isinstance(content, tuple) else dict(content) if not isinstance(content, str) else content
+    if isinstance(content, tuple):
+        return list(content)
+    return dict(content) if isinstance(content, Mapping) else content

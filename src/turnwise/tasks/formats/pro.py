@@ -1,5 +1,6 @@
 """Rows of SWE-bench Pro (huggingface.co/datasets/ScaleAI/SWE-bench_Pro), as far as pytest runs their tests."""
 
+import shlex
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -47,5 +48,5 @@ class ProRow(ForeignRow):
             **told_beside(self) | {name: getattr(self, name) for name in own},
             problem_statement=with_interface(issue, self.interface),
             environment=Checkout(image=f"jefzda/sweap-images:{self.dockerhub_tag}", workdir="/app"),
-            test_run=TestRun(f"pytest -rA {' '.join(self.selected_test_files_to_run)}", "parse_log_pytest"),
+            test_run=TestRun(f"pytest -rA {shlex.join(self.selected_test_files_to_run)}", "parse_log_pytest"),
         )

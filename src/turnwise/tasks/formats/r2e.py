@@ -1,9 +1,9 @@
 """Rows of R2E-Gym (huggingface.co/datasets/R2E-Gym): commits with tests that were extracted or written for them."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from turnwise.errors import TaskError
 from turnwise.tasks.diffs import added_file
@@ -109,6 +109,12 @@ class _Execution(BaseModel):
     test_file_names: Annotated[tuple[Text, ...], Field(min_length=1)]
     new_commit_res_stdout: Text
     old_commit_res_stdout: str | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if len(self.test_file_codes) != len(self.test_file_names):
+            raise ValueError("names another number of test files than it holds")
+        return self
 
 
 class R2ERow(ForeignRow):

@@ -4,7 +4,7 @@ import re
 import shlex
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from turnwise.tasks.formats.commands import editable
 from turnwise.tasks.formats.facts import test_files
@@ -14,12 +14,22 @@ from turnwise.types import Checkout, Installation, Task, TestRun
 _FILES = ("requirements.txt", "environment.yml")
 
 
-def _variables(value: object) -> object:
-    return value or {}
+def _set_ones(variables: object) -> object:
+    """Without the nulls that a table of many rows has for the variables of others."""
+    given = variables.items() if isinstance(variables, dict) else ()
+    return {name: value for name, value in given if value is not None}
+
+
+def _words(lines: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for line in lines for word in shlex.split(line))
+
+
+def _named_ones(packages: object) -> object:
+    return () if packages in (None, *_FILES) else _words((str(packages),))
 
 
 class InstallConfig(BaseModel):
-    """`install_config` of version 1; `packages` names one of `_FILES` or the packages themselves."""
+    """`install_config` of version 1. Its `packages` are names, or the name of a file that the row also brings."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
@@ -28,11 +38,11 @@ class InstallConfig(BaseModel):
     log_parser: Text
     install: Lines = ()
     pre_install: Lines = ()
-    pip_packages: Lines = ()
-    packages: str | None = None
+    pip_packages: Annotated[Lines, AfterValidator(_words)] = ()
+    packages: Annotated[tuple[str, ...], BeforeValidator(_named_ones)] = ()
     reqs_path: Lines = ()
     env_yml_path: Lines = ()
-    env_vars: Annotated[dict[str, str], BeforeValidator(_variables)] = Field(default_factory=dict)
+    env_vars: Annotated[dict[str, str], BeforeValidator(_set_ones)] = Field(default_factory=dict)
 
 
 class RebenchRow(SweBenchRow):
@@ -46,8 +56,7 @@ class RebenchRow(SweBenchRow):
     def task(self) -> Task:
         """The task, tested as the official harness does. Raises TaskError for a test patch that is no diff."""
         config = self.install_config
-        command = f"{' && '.join(config.test_cmd)} {' '.join(test_files(self.test_patch))}"
-        named = "" if config.packages in (None, *_FILES) else config.packages
+        command = f"{' && '.join(config.test_cmd)} {shlex.join(test_files(self.test_patch))}"
         installation = Installation(
             python=config.python,
             pre_install=config.pre_install,
@@ -55,7 +64,7 @@ class RebenchRow(SweBenchRow):
             requirement_files=config.reqs_path,
             environment=self.environment,
             environment_files=config.env_yml_path,
-            pip_packages=tuple(word for line in (named or "", *config.pip_packages) for word in shlex.split(line)),
+            pip_packages=config.packages + config.pip_packages,
             install=tuple(editable(line) for line in config.install),
             env=config.env_vars,
         )

@@ -1,5 +1,6 @@
 """Rows of SWE-smith (huggingface.co/datasets/SWE-bench/SWE-smith): bugs put into a mirror of a repository."""
 
+import shlex
 from typing import Annotated
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from turnwise.tasks.diffs import reversed_patch
 from turnwise.tasks.formats.fields import ForeignRow, InstanceId, SomeTestIds, TestIds, Text, told_beside
 from turnwise.types import Checkout, Installation, Task, TestRun
 
+_COMMAND = "pytest -rA --disable-warnings --color=no --tb=no"
 _REGISTRY = "jyangballin"  # where the images of rows that name no registry are published
 
 
@@ -49,5 +51,5 @@ class SmithRow(ForeignRow):
             fail_to_pass=self.FAIL_TO_PASS,
             pass_to_pass=self.PASS_TO_PASS,
             environment=Checkout(installation, image, setup_patch=self.patch),
-            test_run=TestRun(f"pytest -rA --disable-warnings --color=no --tb=no {' '.join(files)}", "parse_log_pytest"),
+            test_run=TestRun(f"{_COMMAND} {shlex.join(files)}", "parse_log_pytest"),
         )

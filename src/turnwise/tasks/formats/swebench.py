@@ -5,10 +5,11 @@ one (since swebench 5) brings its `eval_script`, whose commands come first; what
 as the version of Python, is still looked up.
 """
 
+import shlex
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, AliasChoices, Field
 
 from turnwise.tasks.formats.commands import parse_eval_script
 from turnwise.tasks.formats.facts import facts_of, test_files
@@ -22,9 +23,9 @@ def _with_test_command(script: str) -> str:
 
 
 class ClassicRow(SweBenchRow):
-    """A row with SWE-bench's own fields alone; `image` where somebody added it."""
+    """A row with SWE-bench's own fields alone, and an image where somebody added it."""
 
-    image: str = ""
+    image: str = Field(default="", validation_alias=AliasChoices("image", "image_name", "docker_image"))
 
     def task(self) -> Task:
         """The task; of a repository that nothing is known of, its tests are run by pytest and it has no image.
@@ -33,7 +34,7 @@ class ClassicRow(SweBenchRow):
         """
         facts = facts_of(self.repo, self.version)
         if facts is None:
-            command = f"pytest -rA {' '.join(test_files(self.test_patch))}"
+            command = f"pytest -rA {shlex.join(test_files(self.test_patch))}"
             return Task(
                 **told(self), environment=Checkout(image=self.image), test_run=TestRun(command, "parse_log_pytest")
             )
