@@ -109,12 +109,9 @@ def convert(source: Source, out: NewFile, select: Select = None, split: Split = 
 
     Rows that are no tasks are left out, each with its fault, and make the exit code 1.
     """
-    from turnwise.tasks import write_tasks
-
     _refuse_existing(out)
     tasks, refused = _chosen(source, select, split)
-    write_tasks(out, tasks)
-    print(f"{len(tasks)} tasks" + "".join(f", {count}" for count in _split_counts(tasks)) + f" → {out}")
+    _write(out, tasks)
     _leave_if(refused)
 
 
@@ -132,16 +129,14 @@ def filter_tasks(
     ] = None,
 ) -> None:
     """Write the tasks that pass the paper's filters (sec. 4.1) as our own rows, and show what each filter dropped."""
-    from turnwise.tasks import write_tasks
     from turnwise.tasks.filters import funnel, paper_filters, read_verdicts
 
     _refuse_existing(out)
     known = read_verdicts(verdicts) if verdicts else None
     tasks, refused = _chosen(source, select, split)
     passed = funnel(tasks, paper_filters(max_files, max_lines, max_llm_score, known))
-    write_tasks(out, passed.tasks)
     _show_funnel(passed, len(tasks))
-    print(f"{len(passed.tasks)} tasks → {out}")
+    _write(out, passed.tasks)
     _leave_if(refused)
 
 
@@ -167,8 +162,18 @@ def _chosen(source: str, wanted: str | None, split: str | None) -> "tuple[list[T
 
 def _leave_if(refused: int) -> None:
     if refused:
-        print(f"turnwise: {refused} rows are no tasks (above)", file=sys.stderr)
+        told = "1 row is no task" if refused == 1 else f"{refused} rows are no tasks"
+        print(f"turnwise: {told} (above)", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _write(out: Path, tasks: Sequence["Task"]) -> None:
+    from turnwise.tasks import write_tasks
+
+    if tasks:
+        write_tasks(out, tasks)
+    counts = "".join(f", {count}" for count in _split_counts(tasks))
+    print(f"{len(tasks)} tasks{counts} → {out}" if tasks else f"no tasks, {out} is not written")
 
 
 def _refuse_existing(out: Path) -> None:

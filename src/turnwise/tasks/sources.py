@@ -9,7 +9,8 @@ from typing import Any
 from turnwise.errors import InputError, TaskError
 
 Placed = tuple[str, dict[str, Any] | TaskError]
-_DATASET = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<split>[\w.-]+))?")
+_SPLIT = re.compile(r"(?P<name>.+?)(:(?P<split>[\w.-]+))?")
+_DATASET = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = (".jsonl", ".json", ".parquet")
 
 
@@ -17,12 +18,13 @@ def raw_rows(source: str | Path) -> Iterator[Placed]:
     """The rows of a file or a dataset, each with its place: "tasks.jsonl:3", counted from 1 (lines, or else rows).
 
     A source is a path ending in .jsonl, .json (a list of rows, or a mapping from ids to rows) or .parquet, or a dataset
-    `org/name[:split]`; a file of any other name is read as JSON lines. What is no row comes as a TaskError.
+    `org/name[:split]`, also one that lies in a folder; a file of any other name is read as JSON lines. What is no row
+    comes as a TaskError.
     Raises TaskError for a file that cannot be read, InputError where a library is missing or a dataset unreachable.
     """
     path = Path(source)
-    named = _DATASET.fullmatch(str(source))
-    if named and not path.exists() and path.suffix not in _FILES:
+    named = _SPLIT.fullmatch(str(source))
+    if named and _is_dataset(named["name"]):
         yield from _dataset(named["name"], named["split"])
         return
     read = {".json": _json, ".parquet": _parquet}.get(path.suffix, _json_lines)
@@ -31,6 +33,11 @@ def raw_rows(source: str | Path) -> Iterator[Placed]:
     except OSError as error:
         reason = error.strerror or error
         raise TaskError(f"{source}: cannot be read ({reason}); give a file of tasks or a dataset org/name") from error
+
+
+def _is_dataset(name: str) -> bool:
+    path = Path(name)
+    return path.is_dir() or bool(_DATASET.fullmatch(name) and not path.exists() and path.suffix not in _FILES)
 
 
 def _json_lines(path: Path) -> Iterator[Placed]:
@@ -59,8 +66,8 @@ def _parquet(path: Path) -> Iterator[Placed]:
         raise InputError(f"{path}: to read Parquet, pip install 'turnwise[parquet]'") from error
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=256):
+        with path.open("rb") as file:
+            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}:{number}", row
