@@ -1,5 +1,6 @@
 """Diffs as git writes and applies them: sizes, files that remain, and the way back."""
 
+import random
 import subprocess
 
 import pytest
@@ -69,6 +70,25 @@ def test_a_reversed_patch_undoes_what_git_did(repository, options):
     assert _git(repository, "diff", "--cached") == ""
     _git(repository, "apply", "--index", *zero, text=reversed_patch(reversed_patch(patch)))
     assert _tree(repository) == after
+
+
+def test_random_edits_are_undone(tmp_path):
+    """Short files of few different lines, so that hunks touch, overlap and end at bare last lines."""
+    _git(tmp_path, "init", "-q")
+    dice = random.Random(0)
+
+    def text():
+        return "\n".join(dice.choices("abc", k=dice.randrange(1, 14))) + dice.choice(["", "\n"])
+
+    for case in range(25):
+        before, after = text(), text()
+        (tmp_path / "file").write_text(before)
+        _git(tmp_path, "add", "file")
+        (tmp_path / "file").write_text(after)
+        patch = _git(tmp_path, "diff", f"-U{case % 4}")
+        if patch:
+            _git(tmp_path, "apply", "--unidiff-zero", text=reversed_patch(patch))
+        assert (tmp_path / "file").read_text() == before
 
 
 def test_sizes_and_remaining_files(repository):

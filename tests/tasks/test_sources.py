@@ -47,6 +47,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path, name):
         list(raw_rows(tmp_path / name))
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv"])
+def test_a_file_that_is_no_text_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(TaskError, match=rf"{name}: cannot be read \(it is no UTF-8 text\)"):
+        list(raw_rows(tmp_path / name))
+
+
 def test_what_is_no_row_is_told_where_it_stands(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{broken\n[1]\n')

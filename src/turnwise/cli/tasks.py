@@ -182,13 +182,15 @@ def _refuse_existing(out: Path) -> None:
 
 
 def _task_line(task: "Task") -> str:
-    decide = f"{len(task.fail_to_pass)} to fix, {len(task.pass_to_pass)} to keep"
-    if "format" in task.meta:
+    from turnwise.types import Checkout
+
+    decide = f"({len(task.fail_to_pass)} to fix, {len(task.pass_to_pass)} to keep)"
+    if isinstance(task.environment, Checkout):
         origin = f"{task.repo} {task.version}".strip()
-        return f"{task.instance_id:36} {origin:32} {task.meta['format']} ({decide})"
+        return " ".join([f"{task.instance_id:36} {origin:32}", *filter(None, [task.meta.get("format")]), decide])
     split, kind = task.meta.get("split", "?"), task.meta.get("kind", "?")
     place = f"{task.meta.get('file', '?')}:{task.meta.get('function', '?')}"
-    return f"{task.instance_id:32} {split:8} {kind:20} {place} ({decide})"
+    return f"{task.instance_id:32} {split:8} {kind:20} {place} {decide}"
 
 
 def _environment_lines(task: "Task") -> list[str]:

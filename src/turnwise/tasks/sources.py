@@ -30,8 +30,8 @@ def raw_rows(source: str | Path) -> Iterator[Placed]:
     read = {".json": _json, ".parquet": _parquet}.get(path.suffix, _json_lines)
     try:
         yield from read(path)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise TaskError(f"{source}: cannot be read ({reason}); give a file of tasks or a dataset org/name") from error
 
 
