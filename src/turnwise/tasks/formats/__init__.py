@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from turnwise.errors import TaskError
 from turnwise.tasks.formats.facts import dataset_of
+from turnwise.tasks.formats.fields import Row
 from turnwise.tasks.formats.own import KINDS, OwnRow, row
 from turnwise.tasks.formats.pro import ProRow
 from turnwise.tasks.formats.r2e import R2ERow
@@ -19,7 +20,7 @@ from turnwise.types import Task
 
 __all__ = ["FORMATS", "Format", "row", "task_of"]
 
-Row = Mapping[str, Any]
+Raw = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,15 @@ class Format:
     """
 
     name: str
-    recognises: Callable[[Row], bool]
-    model: type[BaseModel]
+    recognises: Callable[[Raw], bool]
+    model: type[Row]
 
     @property
     def required(self) -> list[str]:
         """The fields that a row of this format must have."""
         return [name for name, field in self.model.model_fields.items() if field.is_required()]
 
-    def nearness(self, row: Row) -> float:
+    def nearness(self, row: Raw) -> float:
         """The share of the required fields that a row has."""
         return sum(name in row for name in self.required) / len(self.required)
 
@@ -56,11 +57,7 @@ FORMATS = (
 )
 
 
-class _Readable(Protocol):
-    def task(self) -> Task: ...
-
-
-def task_of(row: Row) -> Task:
+def task_of(row: Raw) -> Task:
     """The task that a row of any known format describes; `meta["format"]` names a foreign one.
 
     Raises TaskError that names the first field at fault or, for a row of no format, those that the nearest one needs.
@@ -72,10 +69,9 @@ def task_of(row: Row) -> Task:
         lacking = [name for name in nearest.required if name not in told]
         raise TaskError(f"is of no known format; for {nearest.name} it lacks {', '.join(lacking)}")
     try:
-        parsed: _Readable = form.model.model_validate(told)  # type: ignore[assignment]
+        task = form.model.model_validate(told).task()
     except ValidationError as error:
         raise TaskError(_fault(error)) from error
-    task = parsed.task()
     return task if form.model is OwnRow else replace(task, meta={"format": form.name} | _plain(task.meta))
 
 

@@ -2,10 +2,13 @@
 
 import ast
 import json
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from turnwise.types import Task
 
 REVISION = "^[0-9A-Za-z][0-9A-Za-z._/^~-]*$"
 
@@ -53,8 +56,16 @@ Lines = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 SomeLines = Annotated[Lines, Field(min_length=1)]
 
 
-class ForeignRow(BaseModel):
-    """Fields that a row of any format may have beside its own."""
+class Row(BaseModel, ABC):
+    """The fields of a row as its format has them; unknown ones are passed over."""
+
+    @abstractmethod
+    def task(self) -> Task:
+        """The task that the row describes. Raises TaskError, which names the field, for what only shows here."""
+
+
+class ForeignRow(Row):
+    """Fields that a row of any format but our own may have beside its own."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
