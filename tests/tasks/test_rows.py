@@ -1,11 +1,11 @@
-"""Rows on disk: the round trip, SWE-bench's own spelling, and errors that name file, line and field."""
+"""Rows on disk: the round trip, and errors that name source, row, instance and field."""
 
 import json
 
 import pytest
 
 from turnwise.errors import TaskError
-from turnwise.tasks.rows import read_tasks, row, write_tasks
+from turnwise.tasks.rows import read_tasks, row, scan_tasks, write_tasks
 from turnwise.types import SourceDistribution, Task
 
 TASK = Task(
@@ -50,14 +50,14 @@ def test_test_lists_may_be_json_strings(tmp_path):
 )
 def test_an_error_names_file_line_and_field(tmp_path, change, field):
     path = _write(tmp_path / "t.jsonl", row(TASK), row(TASK) | {"instance_id": "second"} | change)
-    with pytest.raises(TaskError, match=rf"t\.jsonl:2: field '{field}'"):
+    with pytest.raises(TaskError, match=rf"t\.jsonl:2: \S+: field '{field}'"):
         read_tasks(path)
 
 
 def test_a_missing_field_is_named(tmp_path):
     lacking = row(TASK)
     del lacking["problem_statement"]
-    with pytest.raises(TaskError, match=r"t\.jsonl:1: field 'problem_statement': Field required"):
+    with pytest.raises(TaskError, match=r"t\.jsonl:1: toolz__toolz-1: field 'problem_statement': Field required"):
         read_tasks(_write(tmp_path / "t.jsonl", lacking))
 
 
@@ -75,3 +75,16 @@ def test_broken_json_and_missing_or_empty_files_are_named(tmp_path):
         read_tasks(tmp_path / "empty.jsonl")
     with pytest.raises(TaskError, match=r"absent\.jsonl: cannot be read"):
         read_tasks(tmp_path / "absent.jsonl")
+
+
+def test_what_is_no_task_is_set_aside_and_the_rest_is_read(tmp_path):
+    broken = row(TASK) | {"instance_id": "broken", "patch": ""}
+    path = _write(tmp_path / "t.jsonl", broken, row(TASK), row(TASK), row(TASK) | {"instance_id": "other"})
+    path.write_text(path.read_text() + "{not json\n")
+    scan = scan_tasks(path)
+    assert [task.instance_id for task in scan.tasks] == ["toolz__toolz-1", "other"]
+    assert [str(fault).removeprefix(str(path)).partition(" (")[0] for fault in scan.refused] == [
+        ":1: broken: field 'patch': String should have at least 1 character",
+        ":3: field 'instance_id': 'toolz__toolz-1' is there twice",
+        ":5: is no JSON",
+    ]

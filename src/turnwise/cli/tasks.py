@@ -1,4 +1,4 @@
-"""The verbs of `turnwise tasks`: make tasks, and look at them."""
+"""The verbs of `turnwise tasks`: make tasks, read those of others, choose among them, and look at them."""
 
 import sys
 from collections import Counter
@@ -11,10 +11,21 @@ import typer
 from turnwise.errors import InputError, TaskError
 
 if TYPE_CHECKING:
+    from turnwise.tasks.filters import Funnel
     from turnwise.types import Task
 
-app = typer.Typer(no_args_is_help=True, help="Make tasks from real packages, and look at them.")
-TaskFile = Annotated[str, typer.Argument(metavar="FILE", help="JSONL file of tasks, or `frozen` for the shipped set.")]
+app = typer.Typer(no_args_is_help=True, help="Make tasks from real packages; read and choose tasks of any source.")
+SOURCE_HELP = (
+    "Rows of any known format: a .jsonl, .json or .parquet file, or a Hugging Face dataset `org/name[:split]`; "
+    "`frozen` is the shipped set."
+)
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE_HELP)]
+Select = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|REGEX", help="Only a named selection, such as `verified-50`, or ids that match."),
+]
+Split = Annotated[str | None, typer.Option(help="Only tasks with this `meta.split`.")]
+NewFile = Annotated[Path, typer.Option(help="File to write; an existing one is left alone.")]
 
 
 @app.command("make")
@@ -55,7 +66,7 @@ def make(
             failed.append(requirement)
             print(f"turnwise: {made}", file=sys.stderr)
         else:
-            print(f"{requirement}: {len(made)} tasks, {_split_counts(made)}")
+            print(f"{requirement}: {len(made)} tasks, {', '.join(_split_counts(made))}")
 
     found = make_task_file(packages, out, options, lambda task: print(_task_line(task), flush=True), tell)
     print(f"{len(found)} tasks" + (f" → {out}" if found else ""))
@@ -64,46 +75,153 @@ def make(
 
 
 @app.command("list")
-def list_tasks(
-    file: TaskFile = "frozen",
-    split: Annotated[str | None, typer.Option(help="Only tasks with this `meta.split`.")] = None,
-) -> None:
-    """List tasks, one a line: id, split, kind of bug, where it is, and how many tests decide."""
-    tasks = [task for task in _read_tasks(file) if split in (None, task.meta.get("split"))]
+def list_tasks(source: Source = "frozen", select: Select = None, split: Split = None) -> None:
+    """List tasks, one a line: id, where it is from and of what kind, and how many tests decide.
+
+    Rows that are no tasks are told apart, each with its fault, and make the exit code 1.
+    """
+    tasks, refused = _chosen(source, select, split)
     for task in tasks:
         print(_task_line(task))
-    print(f"{len(tasks)} tasks, {_split_counts(tasks)}")
+    print(f"{len(tasks)} tasks" + "".join(f", {count}" for count in _split_counts(tasks)))
+    _leave_if(refused)
 
 
 @app.command("show")
 def show_task(
     task_id: Annotated[str, typer.Argument(metavar="TASK", help="Its instance id, as `tasks list` shows it.")],
-    file: TaskFile = "frozen",
+    source: Source = "frozen",
     solution: Annotated[bool, typer.Option(help="Also show the gold patch and the hidden tests.")] = False,
 ) -> None:
     """Show a task as the model gets it; with `--solution`, what it never sees."""
-    tasks = {task.instance_id: task for task in _read_tasks(file)}
+    tasks = {task.instance_id: task for task in _scan(source)[0]}
     if task_id not in tasks:
-        raise InputError(f"{file}: no task is called {task_id!r}")
+        raise InputError(f"{source}: no task is called {task_id!r}")
     task = tasks[task_id]
-    print(f"{_task_line(task)}\n\n{task.problem_statement}")
+    print("\n".join([_task_line(task), *_environment_lines(task), "", task.problem_statement]))
     if solution:
         print(f"\n--- gold patch\n{task.patch}\n--- hidden tests\n{task.test_patch}")
 
 
-def _read_tasks(file: str) -> list["Task"]:
-    from turnwise.tasks import frozen_path, read_tasks
+@app.command("convert")
+def convert(source: Source, out: NewFile, select: Select = None, split: Split = None) -> None:
+    """Write tasks of any source as our own rows, which `turnwise train` takes as `--set tasks.path=FILE`.
 
-    return read_tasks(frozen_path() if file == "frozen" else Path(file))
+    Rows that are no tasks are left out, each with its fault, and make the exit code 1.
+    """
+    _refuse_existing(out)
+    tasks, refused = _chosen(source, select, split)
+    _write(out, tasks)
+    _leave_if(refused)
+
+
+@app.command("filter")
+def filter_tasks(
+    source: Source,
+    out: NewFile,
+    select: Select = None,
+    split: Split = None,
+    max_files: Annotated[int, typer.Option(min=1, help="Files that a gold patch may change.")] = 7,
+    max_lines: Annotated[int, typer.Option(min=1, help="Lines changed that a gold patch must stay below.")] = 500,
+    max_llm_score: Annotated[float, typer.Option(help="What every score in `meta.llm_score` must stay below.")] = 3.0,
+    verdicts: Annotated[
+        Path | None, typer.Option(help="What the gate found, as `tasks validate` writes it; without it nothing is run.")
+    ] = None,
+) -> None:
+    """Write the tasks that pass the paper's filters (sec. 4.1) as our own rows, and show what each filter dropped."""
+    from turnwise.tasks.filters import funnel, paper_filters, read_verdicts
+
+    _refuse_existing(out)
+    known = read_verdicts(verdicts) if verdicts else None
+    tasks, refused = _chosen(source, select, split)
+    passed = funnel(tasks, paper_filters(max_files, max_lines, max_llm_score, known))
+    _show_funnel(passed, len(tasks))
+    _write(out, passed.tasks)
+    _leave_if(refused)
+
+
+def _scan(source: str) -> "tuple[list[Task], int]":
+    """The source's tasks and how many of its rows are none, which are told on stderr."""
+    from turnwise.tasks import frozen_path, scan_tasks
+
+    scan = scan_tasks(frozen_path() if source == "frozen" else source)
+    for fault in scan.refused:
+        print(f"turnwise: {fault}", file=sys.stderr)
+    if not scan.tasks and not scan.refused:
+        raise TaskError(f"{source}: holds no tasks; make some with `turnwise tasks make PACKAGE==VERSION`")
+    return list(scan.tasks), len(scan.refused)
+
+
+def _chosen(source: str, wanted: str | None, split: str | None) -> "tuple[list[Task], int]":
+    from turnwise.tasks import select
+
+    tasks, refused = _scan(source)
+    chosen = select(tasks, wanted) if wanted is not None else tasks
+    return [task for task in chosen if split in (None, task.meta.get("split"))], refused
+
+
+def _leave_if(refused: int) -> None:
+    if refused:
+        told = "1 row is no task" if refused == 1 else f"{refused} rows are no tasks"
+        print(f"turnwise: {told} (above)", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _write(out: Path, tasks: Sequence["Task"]) -> None:
+    from turnwise.tasks import write_tasks
+
+    if tasks:
+        write_tasks(out, tasks)
+    counts = "".join(f", {count}" for count in _split_counts(tasks))
+    print(f"{len(tasks)} tasks{counts} → {out}" if tasks else f"no tasks, {out} is not written")
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise InputError(f"{out}: exists already; name another file with --out, or remove it")
 
 
 def _task_line(task: "Task") -> str:
+    from turnwise.types import Checkout
+
+    decide = f"({len(task.fail_to_pass)} to fix, {len(task.pass_to_pass)} to keep)"
+    if isinstance(task.environment, Checkout):
+        origin = f"{task.repo} {task.version}".strip()
+        return " ".join([f"{task.instance_id:36} {origin:32}", *filter(None, [task.meta.get("format")]), decide])
     split, kind = task.meta.get("split", "?"), task.meta.get("kind", "?")
     place = f"{task.meta.get('file', '?')}:{task.meta.get('function', '?')}"
-    decide = f"{len(task.fail_to_pass)} to fix, {len(task.pass_to_pass)} to keep"
-    return f"{task.instance_id:32} {split:8} {kind:20} {place} ({decide})"
+    return f"{task.instance_id:32} {split:8} {kind:20} {place} {decide}"
 
 
-def _split_counts(tasks: Sequence["Task"]) -> str:
-    counts = Counter(str(task.meta.get("split", "without split")) for task in tasks)
-    return ", ".join(f"{count} {split}" for split, count in sorted(counts.items()))
+def _environment_lines(task: "Task") -> list[str]:
+    """How a foreign task is made and tested, one thing a line."""
+    from turnwise.types import Checkout
+
+    if not isinstance(task.environment, Checkout):
+        return []
+    told = {
+        "commit": task.base_commit,
+        "image": task.environment.image,
+        "python": task.environment.installation.python,
+        "tests": task.test_run.command if task.test_run else "",
+        "log parser": task.test_run.log_parser if task.test_run else "",
+    }
+    return [f"{name:10} {value}" for name, value in told.items() if value]
+
+
+def _split_counts(tasks: Sequence["Task"]) -> list[str]:
+    counts = Counter(str(task.meta.get("split") or task.meta.get("format", "without split")) for task in tasks)
+    return [f"{count} {name}" for name, count in sorted(counts.items())]
+
+
+def _show_funnel(passed: "Funnel", read: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("filter")
+    for name in ("dropped", "left"):
+        table.add_column(name, justify="right")
+    table.add_row("read", "", str(read))
+    for step in passed.steps:
+        table.add_row(step.name, str(len(step.dropped)), str(step.left))
+    Console().print(table)

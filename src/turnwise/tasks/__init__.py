@@ -8,7 +8,8 @@ from turnwise.tasks.gate import check_task
 from turnwise.tasks.make import make_tasks
 from turnwise.tasks.mutate import Mutant, enumerate_mutants
 from turnwise.tasks.options import MakeOptions
-from turnwise.tasks.rows import read_tasks, write_tasks
+from turnwise.tasks.rows import read_tasks, scan_tasks, write_tasks
+from turnwise.tasks.select import select
 
 __all__ = [
     "EnvironmentStore",
@@ -20,6 +21,8 @@ __all__ = [
     "frozen_path",
     "make_tasks",
     "read_tasks",
+    "scan_tasks",
+    "select",
     "write_tasks",
 ]
 

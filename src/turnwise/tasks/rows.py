@@ -1,85 +1,73 @@
-"""Task rows on disk: JSON lines with SWE-bench's field names, plus `environment` (how it is built) and `meta`."""
+"""Tasks from rows and back: every known format is read (formats/), our own is written."""
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from turnwise.errors import TaskError
-from turnwise.types import SourceDistribution, Task
+from turnwise.tasks.formats import row, task_of
+from turnwise.tasks.sources import Placed, raw_rows
+from turnwise.types import Task
+
+__all__ = ["Scan", "read_tasks", "row", "scan_tasks", "write_tasks"]
 
 
-def _decoded(value: object) -> object:
-    """SWE-bench writes its test lists as JSON in a string; both forms are read."""
-    return json.loads(value) if isinstance(value, str) else value
+@dataclass(frozen=True)
+class Scan:
+    """The tasks of a source, and why its other rows are none."""
+
+    tasks: tuple[Task, ...]
+    refused: tuple[TaskError, ...]
 
 
-_Text = Annotated[str, Field(min_length=1)]
-_TestIds = Annotated[tuple[_Text, ...], BeforeValidator(_decoded), Field(min_length=1)]
+def read_tasks(source: str | Path) -> list[Task]:
+    """The tasks of a source (sources.py: a file, or a dataset `org/name[:split]`), in its order.
 
-
-class _Environment(BaseModel):
-    package: _Text
-    version: _Text
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    requirements: tuple[str, ...] = ()
-    import_paths: tuple[str, ...] = ("",)
-
-
-class _Row(BaseModel):
-    instance_id: _Text
-    repo: _Text
-    base_commit: Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
-    patch: _Text
-    test_patch: _Text
-    problem_statement: _Text
-    FAIL_TO_PASS: _TestIds
-    PASS_TO_PASS: _TestIds
-    environment: _Environment
-    hints_text: str = ""
-    created_at: str = ""
-    version: str = ""
-    environment_setup_commit: str = ""
-    meta: dict[str, Any] = Field(default_factory=dict)
-
-    def task(self) -> Task:
-        named = {name: getattr(self, name) for name in type(self).model_fields if name.islower()}
-        named["environment"] = SourceDistribution(**self.environment.model_dump())
-        return Task(**named, fail_to_pass=self.FAIL_TO_PASS, pass_to_pass=self.PASS_TO_PASS)
-
-
-def read_tasks(path: Path) -> list[Task]:
-    """The tasks of a JSON-lines file, in its order.
-
-    Raises TaskError naming file, line and field for a row that lacks something, is malformed or repeats an id.
+    Raises TaskError naming source, row, instance and field for a row that lacks something, is malformed or repeats an
+    id; InputError where a library is missing or a dataset cannot be reached.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise TaskError(f"{path}: cannot be read ({error.strerror}); give a JSON-lines file of tasks") from error
-    tasks: dict[str, Task] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        task = _parse(line, f"{path}:{number}")
-        if task.instance_id in tasks:
-            raise TaskError(f"{path}:{number}: field 'instance_id': {task.instance_id!r} is there twice")
-        tasks[task.instance_id] = task
+    tasks = []
+    for task in _sifted(source):
+        if isinstance(task, TaskError):
+            raise task
+        tasks.append(task)
     if not tasks:
-        raise TaskError(f"{path}: holds no tasks; make some with `turnwise tasks make PACKAGE==VERSION`")
-    return list(tasks.values())
+        raise TaskError(f"{source}: holds no tasks; make some with `turnwise tasks make PACKAGE==VERSION`")
+    return tasks
 
 
-def _parse(line: str, place: str) -> Task:
+def scan_tasks(source: str | Path) -> Scan:
+    """Like `read_tasks`, but rows that are no tasks are set aside with their errors; raises only for the source."""
+    sifted = list(_sifted(source))
+    refused = tuple(one for one in sifted if isinstance(one, TaskError))
+    return Scan(tuple(one for one in sifted if isinstance(one, Task)), refused)
+
+
+def _sifted(source: str | Path) -> Iterator[Task | TaskError]:
+    known: set[str] = set()
+    for placed in raw_rows(source):
+        task = _task(placed)
+        if isinstance(task, Task) and task.instance_id in known:
+            yield TaskError(f"{placed[0]}: field 'instance_id': {task.instance_id!r} is there twice")
+            continue
+        if isinstance(task, Task):
+            known.add(task.instance_id)
+        yield task
+
+
+def _task(placed: Placed) -> Task | TaskError:
+    place, content = placed
+    if isinstance(content, TaskError):
+        return content
     try:
-        return _Row.model_validate_json(line).task()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise TaskError(f"{place}: field {where!r}: {first['msg']}" if where else f"{place}: {first['msg']}") from error
+        return task_of(content)
+    except TaskError as error:
+        name = content.get("instance_id") or content.get("commit_hash") or "a row without instance_id"
+        told = TaskError(f"{place}: {name}: {error}")
+        told.__cause__ = error
+        return told
 
 
 def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
@@ -91,30 +79,3 @@ def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
             file.write(json.dumps(row(task), ensure_ascii=False) + "\n")
     Path(file.name).chmod(0o644)
     Path(file.name).replace(path)
-
-
-def row(task: Task) -> dict[str, Any]:
-    """A task as the mapping that stands on one line of a file; `read_tasks` of it gives the task again."""
-    environment = task.sdist
-    return {
-        "instance_id": task.instance_id,
-        "repo": task.repo,
-        "base_commit": task.base_commit,
-        "patch": task.patch,
-        "test_patch": task.test_patch,
-        "problem_statement": task.problem_statement,
-        "hints_text": task.hints_text,
-        "created_at": task.created_at,
-        "version": task.version,
-        "FAIL_TO_PASS": list(task.fail_to_pass),
-        "PASS_TO_PASS": list(task.pass_to_pass),
-        "environment_setup_commit": task.environment_setup_commit,
-        "environment": {
-            "package": environment.package,
-            "version": environment.version,
-            "sha256": environment.sha256,
-            "requirements": list(environment.requirements),
-            "import_paths": list(environment.import_paths),
-        },
-        "meta": dict(task.meta),
-    }

@@ -1,0 +1,87 @@
+"""The registry: each row is told by its fields, written back as our own, and refused by the field that it lacks."""
+
+import json
+
+import pytest
+
+from turnwise.errors import TaskError
+from turnwise.tasks.formats import FORMATS, row, task_of
+from turnwise.tasks.formats.own import OwnRow
+from turnwise.types import Checkout, TestRun
+
+from .rows import ALL, CLASSIC, SCRIPTED, SMITH
+
+MARKS = ("install_config", "eval_script")  # without them a row is a classic one, which is whole
+REQUIRED = [(form, name) for form in FORMATS if form.name in ALL for name in form.required if name not in MARKS]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_format_is_told_by_its_rows_fields(name):
+    assert next(form.name for form in FORMATS if form.recognises(ALL[name])) == name
+    assert task_of(ALL[name]).meta["format"] == name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_our_own_row_of_a_foreign_task_gives_the_task_again(name):
+    task = task_of(ALL[name])
+    ours = json.loads(json.dumps(row(task)))
+    assert next(form for form in FORMATS if form.recognises(ours)).model is OwnRow
+    assert task_of(ours) == task
+    assert isinstance(hash(task_of(ours).environment.installation.install), int)  # tuples, not lists
+
+
+@pytest.mark.parametrize(("form", "field"), REQUIRED, ids=lambda part: getattr(part, "name", part))
+def test_a_row_without_a_field_that_it_needs_is_refused_by_it(form, field):
+    lacking = {name: value for name, value in ALL[form.name].items() if name != field}
+    with pytest.raises(TaskError, match=field):
+        task_of(lacking)
+
+
+def test_a_row_without_the_fields_that_mark_a_newer_format_is_a_classic_one():
+    plain = {name: value for name, value in ALL["SWE-rebench v2"].items() if name != "install_config"}
+    task = task_of(plain)
+    assert task.meta["format"] == "SWE-bench"
+    assert task.environment == Checkout(image="docker.io/swerebenchv2/some-lib:7")
+    assert task.test_run == TestRun("pytest -rA tests/test_core.py", "parse_log_pytest")
+
+
+def test_nulls_are_fields_that_are_not_there():
+    assert task_of(CLASSIC | {"hints_text": None, "eval_script": None}) == task_of(CLASSIC | {"hints_text": ""})
+
+
+def test_a_row_of_no_format_is_told_what_the_nearest_needs():
+    with pytest.raises(TaskError, match=r"no known format; for SWE-bench it lacks FAIL_TO_PASS$"):
+        task_of({name: value for name, value in CLASSIC.items() if name != "FAIL_TO_PASS"})
+    with pytest.raises(TaskError, match="no known format; for SWE-bench it lacks instance_id, repo"):
+        task_of({"question": "?"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"FAIL_TO_PASS": "[]"}, "field 'FAIL_TO_PASS': .* at least 1"),
+        ({"FAIL_TO_PASS": "one two"}, "field 'FAIL_TO_PASS': is written neither as JSON nor"),
+        ({"PASS_TO_PASS": [None]}, r"field 'PASS_TO_PASS\.0'"),
+        ({"instance_id": "../x"}, "field 'instance_id': may hold no slash"),
+        ({"repo": "django"}, "field 'repo'"),
+        ({"base_commit": "--upload-pack=x"}, "field 'base_commit'"),
+        ({"version": "unknown"}, "field 'version': 'unknown' does not tell how django/django is installed"),
+        ({"test_patch": "@@ -1 +1 @@\n"}, "field 'test_patch': is no unified diff"),
+    ],
+)
+def test_malformed_fields_are_refused(change, message):
+    with pytest.raises(TaskError, match=message):
+        task_of(CLASSIC | change)
+
+
+def test_scripts_without_markers_and_bugs_that_cannot_be_undone_are_refused():
+    with pytest.raises(TaskError, match="field 'eval_script': has no test command between"):
+        task_of(SCRIPTED | {"eval_script": "pytest"})
+    with pytest.raises(TaskError, match=r"field 'patch': changes x\.png in a way"):
+        task_of(SMITH | {"patch": "diff --git a/x.png b/x.png\nBinary files a/x.png and b/x.png differ\n"})
+
+
+def test_what_task_has_no_field_for_is_kept_as_metadata():
+    assert task_of(CLASSIC).meta == {"format": "SWE-bench", "difficulty": "<15 min fix"}
+    assert task_of(ALL["SWE-rebench v1"]).meta["llm_score"]["test_score"] == 2
+    assert task_of(ALL["SWE-rebench v1"]).meta["license_name"] == "MIT License"
