@@ -11,19 +11,50 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from turnwise.sandbox.docker import connect, sweep
+from turnwise.sandbox.owner import LABEL
 
 IMAGE = "turnwise-tests:latest"
 _START_S = 30.0
 _PROGRAMS = (
-    *("bash", "sh", "cat", "chmod", "chown", "cp", "cut", "date", "env", "false", "find", "git", "grep", "head", "ln"),
-    *("ls", "mkdir", "mount", "mv", "nohup", "pwd", "readlink", "rm", "sed", "seq", "setsid", "sleep", "sort", "tail"),
-    *("tar", "touch", "tr", "true", "unshare", "wc", "xargs", "yes"),
+    *(
+        "bash",
+        "sh",
+        "cat",
+        "chmod",
+        "chown",
+        "cp",
+        "cut",
+        "date",
+        "echo",
+        "env",
+        "false",
+        "find",
+        "git",
+        "grep",
+        "head",
+        "ln",
+    ),
+    *("ls", "mkdir", "mount", "mv", "nohup", "pwd", "readlink", "rm", "sed", "seq", "setsid", "sleep", "sort"),
+    *("tail", "tar", "touch", "tr", "true", "unshare", "wc", "xargs", "yes"),
 )
-_LEFT_OUT = {"test", "tests", "site-packages", "dist-packages", "idlelib", "ensurepip", "lib2to3", "tkinter", "turtledemo"}
+_LEFT_OUT = {
+    "test",
+    "tests",
+    "site-packages",
+    "dist-packages",
+    "idlelib",
+    "ensurepip",
+    "lib2to3",
+    "tkinter",
+    "turtledemo",
+}
 _ETC = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/bash\n",
     "etc/group": "root:x:0:\n",
@@ -55,30 +86,49 @@ def answers(host: str) -> bool:
 
 
 @contextmanager
-def engine(folder: Path) -> Iterator[str]:
-    """The address of an engine with `IMAGE`; one that had to be started is ended, and its data are in `folder`."""
+def engine() -> Iterator[str]:
+    """The address of an engine with `IMAGE`; one that had to be started is ended, and leaves nothing."""
     if answers(""):
         import_image("")
         yield ""
         return
+    with tempfile.TemporaryDirectory(prefix="turnwise-dockerd-") as folder, started(Path(folder)) as host:
+        import_image(host)
+        yield host
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[str]:
+    """An engine of our own, which ends with this process; its mounts are in a namespace of their own."""
     host = f"unix://{folder}/docker.sock"
     with (folder / "log").open("wb") as log:
-        daemon = subprocess.Popen(
-            ["dockerd", f"--host={host}", f"--data-root={folder}/data", f"--exec-root={folder}/exec",
-             f"--pidfile={folder}/pid", "--iptables=false", "--ip6tables=false", "--bridge=none"],
-            stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+        paths = [
+            f"--host={host}",
+            f"--data-root={folder}/data",
+            f"--exec-root={folder}/exec",
+            f"--pidfile={folder}/pid",
+        ]
+        bare = ["--iptables=false", "--ip6tables=false", "--bridge=none"]
+        command = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "dockerd", *paths, *bare]
+        daemon = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         deadline = time.monotonic() + _START_S
         while not answers(host):
             if daemon.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"dockerd did not start: {(folder / 'log').read_text()[-2000:]}")
             time.sleep(0.05)
-        import_image(host)
         yield host
     finally:
-        daemon.terminate()
+        daemon.kill()  # it takes seconds to end otherwise; its containerd ends with it
         daemon.wait(timeout=30)
+
+
+def left_over(host: str) -> list[str]:
+    """The containers and snapshots of any backend that no sweep would remove."""
+    api = connect(host)
+    sweep(api)
+    wanted = {"label": [LABEL]}
+    return [item["Id"] for item in api.containers(all=True, filters=wanted) + api.images(all=True, filters=wanted)]
 
 
 def import_image(host: str) -> None:
@@ -95,8 +145,8 @@ def import_image(host: str) -> None:
     client.close()
 
 
-def root_file_system() -> bytes:
-    """A tar archive of the least that sandboxes need of a system."""
+def root_file_system(files: Mapping[str, str] = _ETC) -> bytes:
+    """A tar archive of the least that sandboxes need of a system, and `files`."""
     python = Path(sys.base_prefix).resolve() / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     stdlib = Path(sysconfig.get_path("stdlib", vars={"installed_base": sys.base_prefix})).resolve()
     programs = [Path(path).resolve() for path in map(shutil.which, _PROGRAMS) if path]
@@ -116,7 +166,7 @@ def root_file_system() -> bytes:
         add_link(archive, "usr/bin/python3", str(python))
         archive.add(stdlib, str(stdlib)[1:], filter=wanted)
         add_link(archive, f"{git}/git"[1:], "/usr/bin/git")
-        for name, text in _ETC.items():
+        for name, text in files.items():
             add_file(archive, name, text.encode())
     return buffer.getvalue()
 

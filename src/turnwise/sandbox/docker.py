@@ -7,19 +7,19 @@ found by their label when the next backend connects.
 
 import contextlib
 import functools
-import itertools
 import secrets
 import socket
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from turnwise.errors import InputError, SandboxError
 from turnwise.sandbox.guest.main import CONTROL
 from turnwise.sandbox.owner import LABEL, is_gone, owner
 from turnwise.sandbox.remote import Caller, Fleet, Machine, RemoteSandbox
-from turnwise.types import Limits, SandboxSpec
+from turnwise.types import Limits, Mount, SandboxSpec
 
 _CALL_S = 120
 _ERRORS = 2
@@ -133,7 +133,7 @@ class DockerEngine:
         self._limits_disks = _limits_disks(api.info())
         sweep(api)
 
-    def start(self, key: str, spec: SandboxSpec, command: list[str], saved: Any) -> DockerContainer:
+    def start(self, key: str, spec: SandboxSpec, command: Sequence[str], saved: Any) -> DockerContainer:
         """See `remote.Engine.start`."""
         import docker.errors
 
@@ -149,12 +149,12 @@ class DockerEngine:
             remove_container(self._api, name)
             raise SandboxError(f"cannot start a container of image {image}: {error}") from error
 
-    def _start(self, name: str, image: str, spec: SandboxSpec, command: list[str]) -> DockerContainer:
+    def _start(self, name: str, image: str, spec: SandboxSpec, command: Sequence[str]) -> DockerContainer:
         self._api.create_container(
             image,
             name=name,
-            entrypoint=command[:1],
-            command=command[1:],
+            entrypoint=[command[0]],
+            command=list(command[1:]),
             environment={**_ENV, **spec.env},
             working_dir="/",
             hostname="sandbox",
@@ -185,7 +185,7 @@ class DockerEngine:
             cap_add=_CAPABILITIES,
             security_opt=["no-new-privileges"],
             log_config={"type": "none"},
-            binds=[f"{mount.host.resolve()}:{mount.inside}:ro" for mount in spec.mounts],
+            mounts=[_bind(mount) for mount in spec.mounts],
             tmpfs={CONTROL: "rw,nosuid,nodev,mode=1777,size=16m"},
             storage_opt=self._storage(limits),
         )
@@ -239,6 +239,13 @@ class DockerEngine:
         for image in reversed(self._saved):
             remove_image(self._api, image)
         self._api.close()
+
+
+def _bind(mount: Mount) -> Any:
+    # Not the older `binds`: with those, an engine makes folders on its host where there are none.
+    import docker.types
+
+    return docker.types.Mount(mount.inside, str(mount.host.resolve()), type="bind", read_only=True)
 
 
 def _limits_disks(info: dict[str, Any]) -> bool:
@@ -303,9 +310,7 @@ class DockerBackend:
     ) -> None:
         """`host` is the engine's address (default: DOCKER_HOST, or the local socket). `network` is the engine's network
         that sandboxes with `spec.network` join."""
-        self._fleet = Fleet(
-            self.name, lambda: DockerEngine(connect(host), base_image, network, pull_timeout_s)
-        )
+        self._fleet = Fleet(self.name, lambda: DockerEngine(connect(host), base_image, network, pull_timeout_s))
 
     def create(self, spec: SandboxSpec) -> RemoteSandbox:
         """See `protocol.SandboxBackend.create`."""

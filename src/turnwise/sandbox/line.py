@@ -128,6 +128,14 @@ class Line:
             if not self._failure:
                 await self._send({"do": "ping"}, b"")
 
+    async def send(self, data: bytes) -> None:
+        """Send what is no request. Raises SandboxError."""
+        try:
+            await self._loop.run_in_executor(self._threads, self._stream.send, data)
+        except OSError as error:
+            self.fail(f"lost its line: {error}")
+            self.require_alive()
+
     async def _send(self, request: Mapping[str, Any], payload: BinaryIO | bytes) -> None:
         async with self._sending:
             await self._loop.run_in_executor(self._threads, self._send_all, request, payload)

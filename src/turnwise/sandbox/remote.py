@@ -5,11 +5,10 @@ removes them. All else is the same everywhere and is here: commands, files, snap
 """
 
 import asyncio
-import io
 import itertools
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
 from turnwise.errors import InputError, SandboxError
-from turnwise.sandbox.guest import program
+from turnwise.sandbox.guest import COMMAND, opening
 from turnwise.sandbox.line import Answer, Line, Stream
 from turnwise.sandbox.protocol import SnapshotRef
 from turnwise.sandbox.state import source
@@ -52,7 +51,7 @@ class Container(Protocol):
 class Engine(Protocol):
     """What starts containers; its calls block, and are made from many threads."""
 
-    def start(self, key: str, spec: SandboxSpec, command: list[str], saved: Any) -> Container:
+    def start(self, key: str, spec: SandboxSpec, command: Sequence[str], saved: Any) -> Container:
         """Start a container that is called by `key`, of the spec's image or of what `save` gave, with `command` as its
         process 1. What it started, it removes when it fails: InputError for what no retry can help, or SandboxError."""
         ...
@@ -208,9 +207,9 @@ class Fleet:
         return self._engine
 
     async def _start_container(self, engine: Engine, spec: SandboxSpec, snapshot: Snapshot | None) -> Machine:
-        key, command = str(next(self._numbers)), program(_guest_config(spec))
+        key = str(next(self._numbers))
         saved = None if snapshot is None else snapshot.saved
-        starting = asyncio.ensure_future(self._call(lambda: engine.start(key, spec, command, saved)))
+        starting = asyncio.ensure_future(self._call(lambda: engine.start(key, spec, COMMAND, saved)))
         try:
             container = await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -222,7 +221,8 @@ class Fleet:
         return Machine(spec, container, Line(container.stream, self._threads, container.cause_of_death))
 
     async def _begin(self, machine: Machine, snapshot: Snapshot | None) -> None:
-        spec, state = machine.spec, {}
+        spec, state = machine.spec, dict[str, Any]()
+        await machine.line.send(opening(_guest_config(spec)))
         if snapshot is not None:
             state = {"directory": snapshot.directory, "exports": snapshot.exports}
         elif not spec.image:
@@ -252,15 +252,15 @@ class Fleet:
         if self._pinging is not None:
             self._pinging.cancel()
         self._snapshots.clear()
-        try:
-            await asyncio.gather(*(self.stop(machine) for machine in list(self._live)))
-            if self._engine is not None:
-                await self._call(self._engine.close)
-        finally:
-            self._engine = self._pinging = None
-            if self._threads is not None:
-                self._threads.shutdown(wait=False)
-            self._threads = None
+        ended = await asyncio.gather(*(self.stop(machine) for machine in list(self._live)), return_exceptions=True)
+        if self._engine is not None:
+            await self._call(self._engine.close)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+        self._engine = self._pinging = self._threads = None
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
 
     async def _ping(self) -> None:
         while True:
@@ -297,7 +297,7 @@ def pack(root: Path) -> BinaryIO:
         member.uname = member.gname = ""
         return member
 
-    file = tempfile.TemporaryFile()
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - whoever gets it closes it
     with tarfile.open(fileobj=file, mode="w") as archive:
         archive.add(root, ".", filter=disown)
     return file

@@ -12,14 +12,11 @@ gets one answer, of one or more messages; all but the last have `more`. When std
 import contextlib
 import ctypes
 import errno
-import json
 import os
 import select
-import shutil
 import signal
 import stat
 import sys
-import tarfile
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
 
@@ -282,10 +279,13 @@ class Guest:
         except OSError:
             self.host.answer(missing=True)
             return
-        with open(fd, "rb") as file:
-            regular = stat.S_ISREG(os.fstat(fd).st_mode)
-            if regular:
-                shutil.copyfileobj(file, self.host, PIPE_BYTES)
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        while regular:
+            part = os.read(fd, PIPE_BYTES)
+            if not part:
+                break
+            self.host.write(part)
+        os.close(fd)
         self.host.answer(missing=not regular)
 
     def write(self, request: Dict[str, Any]) -> None:
@@ -293,11 +293,14 @@ class Guest:
         path = self.path(request)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
-            shutil.copyfileobj(self.host, file, PIPE_BYTES)
+            for part in iter(lambda: self.host.read(PIPE_BYTES), b""):
+                file.write(part)
         self.host.answer()
 
     def unpack(self, request: Dict[str, Any]) -> None:
         """A tar archive into a directory, which is made."""
+        import tarfile  # its imports are half of this process's start
+
         os.makedirs(request["path"], exist_ok=True)
         with tarfile.open(fileobj=self.host, mode="r|") as archive:  # type: ignore[call-overload]
             archive.extractall(request["path"], numeric_owner=True)
@@ -309,7 +312,8 @@ class Guest:
 
     def path(self, request: Dict[str, Any]) -> str:
         """The request's path, which may be relative to the workdir."""
-        return os.path.join(self.config["workdir"], request["path"])
+        path: str = request["path"]
+        return os.path.join(self.config["workdir"], path)
 
     def serve(self) -> NoReturn:
         """Do what the host asks, until it is gone."""
@@ -334,15 +338,11 @@ class Guest:
             self.host.drain()
 
 
-def main() -> None:
+def main(config: Dict[str, Any]) -> None:
     """Make this process untouchable, then serve."""
     # Without this, a command (of the same user) could write into these pipes and this memory through /proc/1.
     if ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         sys.exit("cannot protect process 1")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # else an inside SIGINT would reach process 1
     os.makedirs(CONTROL, exist_ok=True)
-    Guest(json.loads(sys.argv[1])).serve()
-
-
-if __name__ == "__main__":
-    main()
+    Guest(config).serve()
