@@ -9,8 +9,10 @@ import pytest_asyncio
 
 from turnwise.sandbox import FakeBackend, LocalBackend, Sandbox, SandboxBackend
 from turnwise.sandbox.docker import DockerBackend
+from turnwise.sandbox.kubernetes import KubernetesBackend
 from turnwise.types import Limits, SandboxSpec
 
+from .cluster import Cluster, kubeconfig, serve
 from .engine import IMAGE, engine, left_over, reason_for_none
 
 LIMITS = Limits(memory_mb=256, processes=32, disk_mb=16, output_bytes=10_000, cpus=1.0)
@@ -45,14 +47,31 @@ def docker_host() -> Iterator[str]:
         assert left_over(host) == []
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with serve() as cluster:
+        yield cluster
+        assert cluster.pods == {}
+
+
+@pytest.fixture
+def cluster_config(cluster: Cluster, tmp_path: Path) -> str:
+    """The path of a kubeconfig file for `cluster`."""
+    path = tmp_path / "kubeconfig"
+    path.write_text(kubeconfig(cluster.url))
+    return str(path)
+
+
 def make_backend(request: pytest.FixtureRequest) -> SandboxBackend:
     """The backend that the fixture's parameter names."""
     if request.param == "docker":
         return DockerBackend(base_image=IMAGE, host=request.getfixturevalue("docker_host"), network="host")
+    if request.param == "kubernetes":
+        return KubernetesBackend(base_image="base", kubeconfig=request.getfixturevalue("cluster_config"))
     return {"local": LocalBackend, "fake": FakeBackend}[request.param]()
 
 
-@pytest_asyncio.fixture(params=["local", "fake", "docker"])
+@pytest_asyncio.fixture(params=["local", "fake", "docker", "kubernetes"])
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBackend]:
     """Every backend in turn."""
     backend = make_backend(request)

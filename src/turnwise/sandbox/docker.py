@@ -6,7 +6,6 @@ found by their label when the next backend connects.
 """
 
 import contextlib
-import functools
 import secrets
 import socket
 import struct
@@ -18,7 +17,7 @@ from typing import Any
 from turnwise.errors import InputError, SandboxError
 from turnwise.sandbox.guest.main import CONTROL
 from turnwise.sandbox.owner import LABEL, is_gone, owner
-from turnwise.sandbox.remote import Caller, Fleet, Machine, RemoteSandbox
+from turnwise.sandbox.remote import CAPABILITIES, ENV, Container, Fleet, RemoteSandbox
 from turnwise.types import Limits, Mount, SandboxSpec
 
 _CALL_S = 120
@@ -28,9 +27,6 @@ _REMOVE_S = 60.0
 _NANO = 1_000_000_000
 # Process 1 and the command shell count too.
 _OWN_PROCESSES = 2
-# Enough to change a repository that belongs to somebody else; nothing that reaches past the container.
-_CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
-_ENV = {"TERM": "dumb", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
 
 
 class AttachedStream:
@@ -121,6 +117,9 @@ def remove_container(api: Any, name: str) -> None:
 class DockerEngine:
     """A connection to one engine; see `remote.Engine`."""
 
+    binds = True
+    saves = True
+
     def __init__(self, api: Any, base_image: str, network: str, pull_timeout_s: float) -> None:
         self._api = api
         self._base_image = base_image
@@ -133,14 +132,14 @@ class DockerEngine:
         self._limits_disks = _limits_disks(api.info())
         sweep(api)
 
-    def start(self, key: str, spec: SandboxSpec, command: Sequence[str], saved: Any) -> DockerContainer:
+    def start(self, key: str, spec: SandboxSpec, command: Sequence[str], image: str) -> DockerContainer:
         """See `remote.Engine.start`."""
         import docker.errors
 
-        image = saved or spec.image or self._base_image
+        image = image or spec.image or self._base_image
         if not image:
             raise InputError("a docker sandbox of a directory needs an image to run it in: DockerBackend(base_image=…)")
-        if saved is None:
+        if image not in self._saved:
             self._need(image)
         name = f"turnwise-{self._run}-{key}"
         try:
@@ -155,7 +154,7 @@ class DockerEngine:
             name=name,
             entrypoint=[command[0]],
             command=list(command[1:]),
-            environment={**_ENV, **spec.env},
+            environment={**ENV, **spec.env},
             working_dir="/",
             hostname="sandbox",
             stdin_open=True,
@@ -182,7 +181,7 @@ class DockerEngine:
             pids_limit=limits.processes + _OWN_PROCESSES,
             nano_cpus=int(limits.cpus * _NANO),
             cap_drop=["ALL"],
-            cap_add=_CAPABILITIES,
+            cap_add=list(CAPABILITIES),
             security_opt=["no-new-privileges"],
             log_config={"type": "none"},
             mounts=[_bind(mount) for mount in spec.mounts],
@@ -218,17 +217,13 @@ class DockerEngine:
         except (docker.errors.APIError, OSError) as error:
             raise SandboxError(f"cannot pull image {image}: {error}") from error
 
-    async def save(self, machine: Machine, call: Caller) -> str:
-        """See `remote.Engine.save`: the container's files as an image without a name."""
-        container = machine.container
-        assert isinstance(container, DockerContainer)
-        return await call(functools.partial(self._commit, container.name))
-
-    def _commit(self, name: str) -> str:
+    def save(self, container: Container) -> str:
+        """See `remote.Engine.save`: an image without a name."""
         import docker.errors
 
+        assert isinstance(container, DockerContainer)
         try:
-            image: str = self._api.commit(name, conf={"Labels": self._labels})["Id"]
+            image: str = self._api.commit(container.name, conf={"Labels": self._labels})["Id"]
         except (docker.errors.APIError, OSError) as error:
             raise SandboxError(f"cannot take a snapshot: {error}") from error
         self._saved.append(image)

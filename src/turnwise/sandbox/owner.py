@@ -15,7 +15,7 @@ LABEL = "turnwise.owner"
 
 def _place() -> str:
     """This boot of this machine, and the namespace that process numbers are of: elsewhere they mean other processes."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
     return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
 
 

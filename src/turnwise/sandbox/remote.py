@@ -22,6 +22,9 @@ from turnwise.sandbox.protocol import SnapshotRef
 from turnwise.sandbox.state import source
 from turnwise.types import ExecResult, SandboxSpec
 
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
+"""Enough to change a repository that belongs to somebody else; nothing that reaches past the container."""
+ENV = {"TERM": "dumb", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
 _T = TypeVar("_T")
 _TIMED_OUT = 124
 _START_S = 120.0
@@ -49,26 +52,31 @@ class Container(Protocol):
 
 
 class Engine(Protocol):
-    """What starts containers; its calls block, and are made from many threads."""
+    """What starts containers; its calls block, and are made from many threads.
 
-    def start(self, key: str, spec: SandboxSpec, command: Sequence[str], saved: Any) -> Container:
-        """Start a container that is called by `key`, of the spec's image or of what `save` gave, with `command` as its
-        process 1. What it started, it removes when it fails: InputError for what no retry can help, or SandboxError."""
+    `binds` tells whether it shows a spec's mounts in its containers itself; where it cannot, they are copied. `saves`
+    tells whether it can save a container's files; where it cannot, what changed is packed inside and kept here.
+    """
+
+    @property
+    def binds(self) -> bool: ...
+
+    @property
+    def saves(self) -> bool: ...
+
+    def start(self, key: str, spec: SandboxSpec, command: Sequence[str], image: str) -> Container:
+        """Start a container that is called by `key`, of `image` (what `save` gave; "": the spec's), with `command` as
+        its process 1. What it started, it removes when it fails: InputError for what no retry can help, or
+        SandboxError."""
         ...
 
-    async def save(self, machine: "Machine", call: "Caller") -> Any:
-        """Keep the container's files, in whatever form `start` takes them."""
+    def save(self, container: Container) -> str:
+        """Keep the container's files as an image, and return what `start` finds it by; "" where it does not save."""
         ...
 
     def close(self) -> None:
-        """Remove everything that was saved or started by this engine object and still is there."""
+        """Remove everything that was saved, and let go of the engine."""
         ...
-
-
-class Caller(Protocol):
-    """Runs blocking work in a thread; a cancelled call waits for the work's end, for it cannot be stopped."""
-
-    async def __call__(self, work: Callable[[], _T]) -> _T: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +87,7 @@ class Machine:
     container: Container
     line: Line
 
-    async def ask(self, do: str, within_s: float, payload: BinaryIO | bytes = b"", **fields: Any) -> Answer:
+    async def ask(self, do: str, within_s: float, payload: BinaryIO | bytes = b"", **fields: object) -> Answer:
         """See `Line.ask`. Raises SandboxError also for what process 1 could not do."""
         answer = await self.line.ask({"do": do, **fields}, within_s, payload)
         if "error" in answer.fields:
@@ -89,10 +97,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a fork starts from: the saved files, and the directory and environment that the shell was in."""
+    """What a fork starts from: an image, or an archive of what changed; and the directory and environment that the
+    shell was in."""
 
     spec: SandboxSpec
-    saved: Any
+    image: str
+    changes: bytes
     directory: str
     exports: str
 
@@ -189,9 +199,11 @@ class Fleet:
         if not spec.image and not spec.tree.is_dir():
             raise InputError(f"a sandbox needs a directory as its root, and {spec.tree} is none")
         engine = await self._connect()
-        machine = await self._start_container(engine, spec, snapshot)
+        machine = await self._start_container(engine, spec, "" if snapshot is None else snapshot.image)
         self._live.add(machine)
         try:
+            await machine.line.send(opening(_guest_config(spec)))
+            await self._furnish(engine, machine, snapshot)
             await self._begin(machine, snapshot)
         except BaseException:
             await self.stop(machine)
@@ -206,10 +218,9 @@ class Fleet:
                 self._pinging = asyncio.create_task(self._ping())
         return self._engine
 
-    async def _start_container(self, engine: Engine, spec: SandboxSpec, snapshot: Snapshot | None) -> Machine:
+    async def _start_container(self, engine: Engine, spec: SandboxSpec, image: str) -> Machine:
         key = str(next(self._numbers))
-        saved = None if snapshot is None else snapshot.saved
-        starting = asyncio.ensure_future(self._call(lambda: engine.start(key, spec, COMMAND, saved)))
+        starting = asyncio.ensure_future(self._call(lambda: engine.start(key, spec, COMMAND, image)))
         try:
             container = await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -220,24 +231,39 @@ class Fleet:
         assert self._threads is not None
         return Machine(spec, container, Line(container.stream, self._threads, container.cause_of_death))
 
+    async def _furnish(self, engine: Engine, machine: Machine, snapshot: Snapshot | None) -> None:
+        """Put in what the engine did not: mounts, the root, what changed."""
+        if not engine.binds:
+            for mount in machine.spec.mounts:
+                folder = mount.inside if mount.host.is_dir() else str(PurePosixPath(mount.inside).parent)
+                await self._copy(mount.host, machine, folder, PurePosixPath(mount.inside).name)
+        if not machine.spec.image and not (snapshot and snapshot.image):
+            await self._copy(machine.spec.tree, machine, machine.spec.workdir, "")
+        if not engine.saves:
+            await machine.ask("mark", _FILES_S)
+        if snapshot and snapshot.changes:
+            await machine.ask("unpack", _FILES_S, snapshot.changes, path="/")
+
+    async def _copy(self, host: Path, machine: Machine, folder: str, name: str) -> None:
+        with await self._call(lambda: pack(host, name)) as archive:
+            await machine.ask("unpack", _FILES_S, archive, path=folder)
+
     async def _begin(self, machine: Machine, snapshot: Snapshot | None) -> None:
-        spec, state = machine.spec, dict[str, Any]()
-        await machine.line.send(opening(_guest_config(spec)))
+        state: dict[str, Any] = {}
         if snapshot is not None:
             state = {"directory": snapshot.directory, "exports": snapshot.exports}
-        elif not spec.image:
-            with await self._call(lambda: pack(spec.tree)) as archive:
-                await machine.ask("unpack", _FILES_S, archive, path=spec.workdir)
         await machine.ask("begin", _START_S, **state)
 
     async def snapshot(self, machine: Machine) -> SnapshotRef:
         """Keep a container's files and its shell's state under a new name, which holds good until `close`."""
         machine.line.require_alive()
         assert self._engine is not None
+        engine = self._engine
         state = (await machine.ask("remember", _GRACE_S)).fields
-        saved = await self._engine.save(machine, self._call)
+        image = await self._call(lambda: engine.save(machine.container))
+        changes = b"" if image else (await machine.ask("pack", _FILES_S)).payload
         ref = SnapshotRef(f"{self._name}-{next(self._numbers)}")
-        self._snapshots[ref.key] = Snapshot(machine.spec, saved, state["directory"], state["exports"])
+        self._snapshots[ref.key] = Snapshot(machine.spec, image, changes, state["directory"], state["exports"])
         return ref
 
     async def stop(self, machine: Machine) -> None:
@@ -289,8 +315,8 @@ def _guest_config(spec: SandboxSpec) -> dict[str, object]:
     }
 
 
-def pack(root: Path) -> BinaryIO:
-    """A directory as a tar archive in a file without a name; everything in it belongs to root."""
+def pack(host: Path, name: str) -> BinaryIO:
+    """A directory's content, or one file as `name`, as a tar archive in a file without a name; all of it is root's."""
 
     def disown(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = 0
@@ -299,5 +325,5 @@ def pack(root: Path) -> BinaryIO:
 
     file = tempfile.TemporaryFile()  # noqa: SIM115 - whoever gets it closes it
     with tarfile.open(fileobj=file, mode="w") as archive:
-        archive.add(root, ".", filter=disown)
+        archive.add(host, "." if host.is_dir() else name, filter=disown)
     return file

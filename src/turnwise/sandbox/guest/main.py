@@ -20,6 +20,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
 
+from turnwise.sandbox.guest.files import Baseline, unpack
 from turnwise.sandbox.guest.processes import Process, kill, processes, send
 from turnwise.sandbox.guest.streams import PIPE_BYTES, Host, Output
 
@@ -298,12 +299,19 @@ class Guest:
         self.host.answer()
 
     def unpack(self, request: Dict[str, Any]) -> None:
-        """A tar archive into a directory, which is made."""
-        import tarfile  # its imports are half of this process's start
-
+        """A tar archive, or what `pack` gave, into a directory, which is made."""
         os.makedirs(request["path"], exist_ok=True)
-        with tarfile.open(fileobj=self.host, mode="r|") as archive:  # type: ignore[call-overload]
-            archive.extractall(request["path"], numeric_owner=True)
+        unpack(self.host, request["path"])
+        self.host.answer()
+
+    def mark(self, request: Dict[str, Any]) -> None:
+        """From here on, changes to files are what `pack` gives."""
+        self.baseline = Baseline("/", CONTROL + "/marked")
+        self.host.answer()
+
+    def pack(self, request: Dict[str, Any]) -> None:
+        """The files that changed since `mark`."""
+        self.baseline.pack(self.host)
         self.host.answer()
 
     def remember(self, request: Dict[str, Any]) -> None:
@@ -323,6 +331,8 @@ class Guest:
             "read": self.read,
             "write": self.write,
             "unpack": self.unpack,
+            "mark": self.mark,
+            "pack": self.pack,
             "remember": self.remember,
             "ping": lambda request: None,
         }
