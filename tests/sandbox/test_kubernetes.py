@@ -47,8 +47,8 @@ async def pods(cluster: Cluster, cluster_config: str) -> AsyncIterator[Kubernete
 
 async def within(seconds: float, condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)  # noqa: ASYNC110 - the cluster lives in another thread
+    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110 - the cluster lives in another thread
+        await asyncio.sleep(0.02)
     return condition()
 
 
@@ -213,6 +213,18 @@ async def test_moved_replaced_and_deleted_things_come_through_a_fork(
             ref = await twin.snapshot()
         async with sandbox.fork(ref) as grandchild:
             assert (await grandchild.exec(show, 20)).output == seen
+
+
+async def test_a_crowd_past_the_limit_is_ended_where_no_control_group_does_it(
+    pods: KubernetesBackend, spec: SandboxSpec
+) -> None:
+    count = "cat /proc/[0-9]*/comm | grep -c sleep"
+    async with pods.create(spec) as sandbox:
+        few = f"for i in $(seq {spec.limits.processes - 6}); do sleep 100 & done; sleep 1; {count}"
+        assert int((await sandbox.exec(few, 20)).output) == spec.limits.processes - 6
+        await sandbox.exec("for i in 1 2 3 4 5 6 7 8; do sleep 100 & done; sleep 1.5", 20)
+        assert (await sandbox.exec(count, 20)).output == "0\n"
+        assert await works(sandbox)
 
 
 async def test_a_mounted_file_is_there(pods: KubernetesBackend, spec: SandboxSpec, tmp_path: Path) -> None:
