@@ -89,8 +89,8 @@ class SandboxTable(Table):
     """`[sandbox]`: the backend and what one sandbox may use.
 
     `base_image` is for tasks without an image of their own, where sandboxes are containers; the keys from `namespace`
-    on are Kubernetes' (docs/containers.md). `verify_timeout_s` is for a whole run of the hidden tests; `verifications` of
-    them go on beside the episodes. What the infrastructure fails is tried again `retries` times.
+    on are Kubernetes' (docs/containers.md). `verify_timeout_s` is for a whole run of the hidden tests, and
+    `verifications` of them go on beside the episodes. What the infrastructure fails is tried again `retries` times.
     """
 
     backend: Literal["local", "docker", "kubernetes"] = "local"
