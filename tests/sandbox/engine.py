@@ -41,7 +41,22 @@ _PROGRAMS = (
         "head",
         "ln",
     ),
-    *("ls", "mkdir", "mount", "mv", "nohup", "pwd", "readlink", "rm", "sed", "seq", "setsid", "sleep", "sort"),
+    *(
+        "ls",
+        "mkdir",
+        "mount",
+        "mv",
+        "nohup",
+        "pwd",
+        "readlink",
+        "rm",
+        "sed",
+        "seq",
+        "setpriv",
+        "setsid",
+        "sleep",
+        "sort",
+    ),
     *("tail", "tar", "touch", "tr", "true", "unshare", "wc", "xargs", "yes"),
 )
 _LEFT_OUT = {

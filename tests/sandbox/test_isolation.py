@@ -202,6 +202,10 @@ async def test_commands_keep_the_shells_variables_functions_and_lines(isolated: 
     assert "line 2: oops" in (await run(isolated, "true\noops\ntrue")).output
 
 
+async def test_a_pipe_that_nobody_reads_ends_its_writer(isolated: Sandbox) -> None:
+    assert (await run(isolated, "yes | head -1; echo ${PIPESTATUS[0]}")).output == "y\n141\n"
+
+
 async def test_standard_input_is_empty(isolated: Sandbox) -> None:
     assert (await run(isolated, "cat; read x; echo $?", timeout_s=5)).output == "1\n"
 

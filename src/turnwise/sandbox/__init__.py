@@ -5,6 +5,7 @@ from turnwise.sandbox.docker import DockerBackend
 from turnwise.sandbox.fake import FakeBackend, FakeCommand, FakeMachine, FakeSandbox
 from turnwise.sandbox.kubernetes import KubernetesBackend
 from turnwise.sandbox.local import LocalBackend, LocalSandbox
+from turnwise.sandbox.oci import UnpackedImage, unpack_image
 from turnwise.sandbox.pod import PodSettings
 from turnwise.sandbox.protocol import Sandbox, SandboxBackend, SnapshotRef
 
@@ -21,4 +22,6 @@ __all__ = [
     "Sandbox",
     "SandboxBackend",
     "SnapshotRef",
+    "UnpackedImage",
+    "unpack_image",
 ]
