@@ -1,17 +1,20 @@
 """Every promise of the protocol is tested on every backend; what isolation promises, on those that isolate."""
 
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from turnwise.sandbox import FakeBackend, LocalBackend, Sandbox, SandboxBackend
+from turnwise.sandbox.docker import DockerBackend
+from turnwise.sandbox.kubernetes import KubernetesBackend
 from turnwise.types import Limits, SandboxSpec
 
-BACKENDS = (LocalBackend, FakeBackend)
-ISOLATING = tuple(backend for backend in BACKENDS if backend.isolates)
+from .cluster import Cluster, kubeconfig, serve
+from .engine import IMAGE, engine, left_over, reason_for_none
+
 LIMITS = Limits(memory_mb=256, processes=32, disk_mb=16, output_bytes=10_000, cpus=1.0)
 
 
@@ -34,18 +37,60 @@ def spec(root: Path) -> SandboxSpec:
     return SandboxSpec(root, env={"GREETING": "hello there"}, limits=LIMITS)
 
 
-@pytest_asyncio.fixture(params=BACKENDS, ids=lambda backend: backend.name)
+@pytest.fixture(scope="session")
+def docker_host() -> Iterator[str]:
+    """The address of a Docker engine that has `IMAGE`; here, and nowhere else, is decided whether there can be."""
+    if reason := reason_for_none():
+        pytest.skip(reason)
+    with engine() as host:
+        yield host
+        assert left_over(host) == []
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with serve() as cluster:
+        yield cluster
+        assert cluster.pods == {}
+
+
+@pytest.fixture
+def cluster_config(cluster: Cluster, tmp_path: Path) -> str:
+    """The path of a kubeconfig file for `cluster`."""
+    path = tmp_path / "kubeconfig"
+    path.write_text(kubeconfig(cluster.url))
+    return str(path)
+
+
+def make_backend(request: pytest.FixtureRequest) -> SandboxBackend:
+    """The backend that the fixture's parameter names."""
+    if request.param == "docker":
+        return DockerBackend(base_image=IMAGE, host=request.getfixturevalue("docker_host"), network="host")
+    if request.param == "kubernetes":
+        return KubernetesBackend(base_image="base", kubeconfig=request.getfixturevalue("cluster_config"))
+    return {"local": LocalBackend, "fake": FakeBackend}[request.param]()
+
+
+@pytest_asyncio.fixture(params=["local", "fake", "docker", "kubernetes"])
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBackend]:
     """Every backend in turn."""
-    backend = request.param()
+    backend = make_backend(request)
     yield backend
     await backend.close()
 
 
-@pytest_asyncio.fixture(params=ISOLATING, ids=lambda backend: backend.name)
+@pytest_asyncio.fixture(params=["local", "docker"])
 async def isolating(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBackend]:
     """Every backend that isolates."""
-    backend = request.param()
+    backend = make_backend(request)
+    yield backend
+    await backend.close()
+
+
+@pytest_asyncio.fixture(params=["local"])
+async def local(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBackend]:
+    """The backend that shows the host's system, and holds a sandbox to its disk on every machine."""
+    backend = make_backend(request)
     yield backend
     await backend.close()
 
@@ -59,4 +104,10 @@ async def sandbox(backend: SandboxBackend, spec: SandboxSpec) -> AsyncIterator[S
 @pytest_asyncio.fixture
 async def isolated(isolating: SandboxBackend, spec: SandboxSpec) -> AsyncIterator[Sandbox]:
     async with isolating.create(spec) as sandbox:
+        yield sandbox
+
+
+@pytest_asyncio.fixture
+async def on_host(local: SandboxBackend, spec: SandboxSpec) -> AsyncIterator[Sandbox]:
+    async with local.create(spec) as sandbox:
         yield sandbox

@@ -14,17 +14,22 @@ async def alive(sandbox: Sandbox) -> bool:
     return (await sandbox.exec("/bin/echo alive", timeout_s=30)).output.endswith("alive\n")
 
 
+async def processes(sandbox: Sandbox) -> int:
+    """How many processes are left, with the few that it takes to count them."""
+    return int((await sandbox.exec("ls /proc | grep -c '^[0-9]'", timeout_s=30)).output)
+
+
 async def test_a_fork_bomb_in_the_foreground_is_timed_out(isolated: Sandbox) -> None:
     result = await isolated.exec("bomb() { bomb | bomb; }; bomb", timeout_s=1.0)
     assert result.timed_out
-    assert (await isolated.exec("ls /proc | grep -c '^[0-9]'", timeout_s=30)).output.strip() in ("4", "5")
+    assert await processes(isolated) <= 5
 
 
 async def test_a_fork_bomb_in_the_background_is_ended(isolated: Sandbox) -> None:
     assert (await isolated.exec("bomb() { bomb | bomb & }; bomb", timeout_s=10)).exit_code == 0
     await isolated.exec("sleep 3", timeout_s=20)
     assert await alive(isolated)
-    assert (await isolated.exec("ls /proc | grep -c '^[0-9]'", timeout_s=30)).output.strip() in ("4", "5")
+    assert await processes(isolated) <= 5
 
 
 async def test_the_number_of_processes_is_bound(isolated: Sandbox, spec: SandboxSpec) -> None:
@@ -56,23 +61,23 @@ async def test_a_herd_past_the_memory_limit_loses_members(isolated: Sandbox) -> 
     assert await alive(isolated)
 
 
-async def test_a_full_disk_fails_writes_only(isolated: Sandbox) -> None:
-    result = await isolated.exec("for d in . /tmp /dev/shm; do head -c 12M /dev/zero > $d/fill; done", timeout_s=20)
+async def test_a_full_disk_fails_writes_only(on_host: Sandbox) -> None:
+    result = await on_host.exec("for d in . /tmp /dev/shm; do head -c 12M /dev/zero > $d/fill; done", timeout_s=20)
     assert "No space left" in result.output
-    assert await alive(isolated)
+    assert await alive(on_host)
     with pytest.raises(SandboxError, match="No space left"):
-        await isolated.write("more", b"x" * 1_000_000)
-    result = await isolated.exec("export A=1; cd pkg; exit 2", timeout_s=20)
+        await on_host.write("more", b"x" * 1_000_000)
+    result = await on_host.exec("export A=1; cd pkg; exit 2", timeout_s=20)
     assert result.exit_code == 2
-    assert (await isolated.exec("pwd; echo $A; rm /tmp/fill /testbed/fill", timeout_s=20)).output == "/testbed/pkg\n1\n"
-    await isolated.write("more", b"x" * 1_000_000)
-    assert len(await isolated.read("more")) == 1_000_000
+    assert (await on_host.exec("pwd; echo $A; rm /tmp/fill /testbed/fill", timeout_s=20)).output == "/testbed/pkg\n1\n"
+    await on_host.write("more", b"x" * 1_000_000)
+    assert len(await on_host.read("more")) == 1_000_000
 
 
-async def test_a_sea_of_empty_files_fills_the_disk_too(isolated: Sandbox) -> None:
-    result = await isolated.exec("mkdir many; cd many; seq 20000 | xargs -n 5000 touch", timeout_s=60)
+async def test_a_sea_of_empty_files_fills_the_disk_too(on_host: Sandbox) -> None:
+    result = await on_host.exec("mkdir many; cd many; seq 20000 | xargs -n 5000 touch", timeout_s=60)
     assert "No space left" in result.output
-    assert await alive(isolated)
+    assert await alive(on_host)
 
 
 async def test_a_sleep_past_its_timeout_ends_on_time(isolated: Sandbox) -> None:

@@ -25,6 +25,14 @@ OPERATIONAL_KEYS = frozenset(
         "trainer.logprob_chunk_tokens",
     }
 )
+_KUBERNETES_KEYS = (
+    "namespace",
+    "service_account",
+    "image_pull_policy",
+    "node_selector",
+    "request_cpus",
+    "request_memory_mb",
+)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
@@ -80,11 +88,13 @@ class AgentTable(Table):
 class SandboxTable(Table):
     """`[sandbox]`: the backend and what one sandbox may use.
 
-    `verify_timeout_s` is for a whole run of the hidden tests; `verifications` of them go on beside the episodes. What
-    the infrastructure fails is tried again `retries` times.
+    `base_image` is for tasks without an image of their own, where sandboxes are containers; the keys from `namespace`
+    on are Kubernetes' (docs/containers.md). `verify_timeout_s` is for a whole run of the hidden tests, and
+    `verifications` of them go on beside the episodes. What the infrastructure fails is tried again `retries` times.
     """
 
-    backend: Literal["local"] = "local"
+    backend: Literal["local", "docker", "kubernetes"] = "local"
+    base_image: str = ""
     memory_mb: int = Field(default=1_024, ge=64)
     processes: int = Field(default=64, ge=4)
     disk_mb: int = Field(default=256, ge=1)
@@ -93,6 +103,12 @@ class SandboxTable(Table):
     verify_timeout_s: float = Field(default=600.0, gt=0)
     verifications: int = Field(default=2, ge=1)
     retries: int = Field(default=2, ge=0)
+    namespace: str = Field(default="turnwise", min_length=1)
+    service_account: str = ""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    node_selector: dict[str, str] = {}
+    request_cpus: float = Field(default=0.5, gt=0)
+    request_memory_mb: int = Field(default=2_048, ge=1)
 
 
 class PolicyTable(Table):
@@ -224,6 +240,7 @@ def contradictions(recipe: Recipe) -> Iterator[Finding]:
         yield from _limits(recipe, stage)
         yield from _rft_findings(stage, index) if isinstance(stage, RftStage) else _rl_findings(recipe, stage, index)
     yield from _shared_findings(recipe)
+    yield from _sandbox_findings(recipe.sandbox)
     yield from _evaluation_findings(recipe)
 
 
@@ -247,6 +264,17 @@ def _shared_findings(recipe: Recipe) -> Iterator[Finding]:
         yield "tasks.heldout_split", "takes in the training split: held-out tasks must not be trained on"
     if not recipe.stages and "trainer" in recipe.model_fields_set:
         yield "trainer", "has no effect: the recipe has no stages, so nothing is trained"
+
+
+def _sandbox_findings(sandbox: SandboxTable) -> Iterator[Finding]:
+    """A recorded recipe spells out every default: what has no effect is refused where it differs from that."""
+    users = {"base_image": ("docker", "kubernetes")} | dict.fromkeys(_KUBERNETES_KEYS, ("kubernetes",))
+    for key, backends in users.items():
+        if sandbox.backend not in backends and getattr(sandbox, key) != SandboxTable.model_fields[key].default:
+            yield (
+                f"sandbox.{key}",
+                f"has no effect with backend = {sandbox.backend!r}; it is for {' and '.join(backends)}",
+            )
 
 
 def _limits(recipe: Recipe, stage: RftStage | RlStage) -> Iterator[Finding]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from turnwise.agent import AgentConfig, ChatRenderer, load_tokenizer
 from turnwise.errors import CheckpointError, InputError, TaskError
-from turnwise.pipeline.recipe import ALL_SPLITS, Recipe, RftStage, RlStage
+from turnwise.pipeline.recipe import ALL_SPLITS, Recipe, RftStage, RlStage, SandboxTable
 from turnwise.policy import Policy
 from turnwise.rollout import Collector, Environments
-from turnwise.sandbox import LocalBackend, SandboxBackend
+from turnwise.sandbox import DockerBackend, KubernetesBackend, LocalBackend, PodSettings, SandboxBackend
 from turnwise.store import Journal
 from turnwise.tasks import EnvironmentStore, frozen_path, read_tasks
 from turnwise.types import Limits, SandboxSpec, Task
@@ -99,11 +99,28 @@ def open_workshop(recipe: Recipe, journal: Journal, weights: str, environments: 
         journal=journal,
         renderer=_load_renderer(weights),
         policy=_load_policy(recipe, weights),
-        backend=LocalBackend(),
+        backend=make_backend(sandbox),
         environments=LimitedEnvironments(environments or EnvironmentStore(), limits),
         train_tasks=train_tasks,
         heldout_tasks=heldout_tasks,
     )
+
+
+def make_backend(sandbox: SandboxTable) -> SandboxBackend:
+    """The sandbox backend that a recipe names; it connects at its first sandbox."""
+    if sandbox.backend == "docker":
+        return DockerBackend(base_image=sandbox.base_image)
+    if sandbox.backend == "kubernetes":
+        settings = PodSettings(
+            namespace=sandbox.namespace,
+            service_account=sandbox.service_account,
+            image_pull_policy=sandbox.image_pull_policy,
+            node_selector=sandbox.node_selector,
+            cpu_request=sandbox.request_cpus,
+            memory_request_mb=sandbox.request_memory_mb,
+        )
+        return KubernetesBackend(base_image=sandbox.base_image, settings=settings)
+    return LocalBackend()
 
 
 def _load_renderer(weights: str) -> ChatRenderer:

@@ -19,7 +19,7 @@ from turnwise.errors import InputError, SandboxError, TurnwiseError
 from turnwise.sandbox import processes
 from turnwise.sandbox.starter import AGENT, is_host_root
 from turnwise.sandbox.state import Workshop, source
-from turnwise.sandbox.view import CONTROL, host_arguments, masked, python_prefixes, spec_arguments, write_etc
+from turnwise.sandbox.view import CONTROL, ground, host_arguments, masked, python_prefixes, spec_arguments, write_etc
 from turnwise.types import Limits, SandboxSpec
 
 _ROOT_CAPABILITIES = [
@@ -127,6 +127,17 @@ class Launcher:
         """The directories of a sandbox's disk that make a snapshot."""
         return ("upper" if self._can_overlay(root) else "merged", "tmp", "shm")
 
+    def check(self, spec: SandboxSpec) -> None:
+        """Raises InputError for a spec that no sandbox can be made of."""
+        root = ground(spec)
+        if not root.is_dir() and spec.image:
+            raise InputError(f"`local` runs images that `unpack_image` unpacked into a folder, and {root} is none")
+        if not root.is_dir():
+            raise InputError(f"a sandbox needs a directory as its root, and {root} is none")
+        for tool in ("bash", *(("setpriv",) if self._as_root else ())):
+            if spec.image and not any((root / folder / tool).exists() for folder in ("usr/bin", "bin")):
+                raise InputError(f"the image unpacked at {root} has no {tool}, which sandboxes need")
+
     def _can_overlay(self, root: Path) -> bool:
         """False where the sandbox's user could not change the files of an overlay over `root`: it gets a copy instead,
         which takes time and disk by the repository's size."""
@@ -154,9 +165,9 @@ class Launcher:
     def _order(self, spec: SandboxSpec, control: Path) -> dict[str, object]:
         return {
             "disk": str(self.disk),
-            "root": str(spec.tree.resolve()),
+            "root": str(ground(spec).resolve()),
             "disk_mb": spec.limits.disk_mb,
-            "overlay": self._can_overlay(spec.tree),
+            "overlay": self._can_overlay(ground(spec)),
             # The agent of the host's root may change what root owns, so it must get the device nodes read-only.
             "protect_devices": self._as_root,
             "empty": str(self._empty),
@@ -166,7 +177,7 @@ class Launcher:
 
     def _program(self, spec: SandboxSpec, control: Path) -> list[str]:
         bwrap = [self._bwrap, *_NAMESPACES, "--as-pid-1", "--cap-drop", "ALL"]
-        view = [*self._host_arguments, *spec_arguments(spec, control)]
+        view = [*([] if spec.image else self._host_arguments), *spec_arguments(spec, control)]
         guest = ["/bin/sh", f"{CONTROL}/init", *_shell_arguments(spec.limits)]
         if not self._as_root:
             return [*bwrap, *view, *guest]

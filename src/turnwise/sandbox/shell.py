@@ -9,11 +9,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from turnwise.errors import InputError, SandboxError
+from turnwise.errors import SandboxError
 from turnwise.sandbox import processes
 from turnwise.sandbox.channel import Channel, Reply
 from turnwise.sandbox.launch import Launcher, start_error
 from turnwise.sandbox.snapshot import Snapshot, archive
+from turnwise.sandbox.view import ground
 from turnwise.sandbox.watchdog import Watchdog
 from turnwise.types import SandboxSpec
 
@@ -54,8 +55,7 @@ class Shell:
 
         Raises InputError when the spec or the machine cannot have one, SandboxError when it failed for once.
         """
-        if not self._spec.tree.is_dir():
-            raise InputError(f"a sandbox needs a directory as its root, and {self._spec.tree} is none")
+        self._launcher.check(self._spec)
         await self._launch(None if snapshot is None else snapshot.archive_fd)
         try:
             self._adopt(await self._first_reply())
@@ -132,7 +132,7 @@ class Shell:
     async def snapshot(self) -> Snapshot:
         """Pack what changed; no command may be running."""
         self._require_alive()
-        fd = await archive(self._guest.pid, self._launcher.disk, self._launcher.layers(self._spec.tree))
+        fd = await archive(self._guest.pid, self._launcher.disk, self._launcher.layers(ground(self._spec)))
         return Snapshot(self._spec, fd, self._state)
 
     def _require_alive(self) -> None:

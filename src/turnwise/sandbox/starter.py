@@ -122,7 +122,8 @@ def become_sandbox(libc: Any, orders: socket.socket, starter_pid: int) -> NoRetu
     """In the child: make the namespaces, take the order, make the disk, become bubblewrap."""
     errors_fd = os.open(os.devnull, os.O_WRONLY)
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two
+            signal.signal(number, signal.SIG_DFL)
         unshared = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS)
         refused = ctypes.get_errno()
         orders.send(_REFUSED if unshared else _UNSHARED)

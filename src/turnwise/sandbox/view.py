@@ -3,6 +3,8 @@
 Read-only: `/usr` (with `/bin`, `/lib`, …), a minimal `/etc`, the prefix of the Python that runs Turnwise, the spec's
 mounts. Writable, on the sandbox's own disk: the workdir, `/tmp` (with HOME), `/dev/shm`. Nothing else of the host
 is there. Every site-packages directory of the host is masked: a package's clean source is the answer to the tasks.
+
+A sandbox of an unpacked image sees nothing of the host but the mounts: the image is its whole root, writable by copy.
 """
 
 import functools
@@ -27,6 +29,13 @@ _DEFAULT_ENV = {
     "PAGER": "cat",
     "GIT_PAGER": "cat",
     "GIT_TERMINAL_PROMPT": "0",
+}
+_IMAGE_ENV = {
+    "HOME": "/root",
+    # As in `_ETC_OWN`; the image's own files stay as they are.
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "safe.directory",
+    "GIT_CONFIG_VALUE_0": "*",
 }
 _ETC_FROM_HOST = (
     "alternatives",
@@ -110,19 +119,25 @@ def host_arguments(etc: Path) -> list[str]:
     return arguments
 
 
+def ground(spec: SandboxSpec) -> Path:
+    """The directory that a sandbox's overlay stands on: the spec's root, or an unpacked image (`oci.UnpackedImage`)."""
+    return Path(spec.image) if spec.image else spec.tree
+
+
 def spec_arguments(spec: SandboxSpec, control: Path) -> list[str]:
     """bubblewrap's arguments for one sandbox; relative sources are relative to its disk."""
-    arguments = ["--proc", "/proc", "--dev", "/dev", "--bind", "shm", "/dev/shm"]
+    arguments = ["--bind", "merged", "/"] if spec.image else []
+    arguments += ["--proc", "/proc", "--dev", "/dev", "--bind", "shm", "/dev/shm"]
     arguments += ["--remount-ro", "/dev", "--bind", "tmp", "/tmp", "--dir", HOME]
     arguments += [*_open_parents(CONTROL), "--ro-bind", str(control), CONTROL, *_open_parents(spec.workdir)]
-    arguments += ["--bind", "merged", spec.workdir, "--chdir", spec.workdir]
+    arguments += [*([] if spec.image else ["--bind", "merged", spec.workdir]), "--chdir", spec.workdir]
     for mount in spec.mounts:
         arguments += [*_open_parents(mount.inside), "--ro-bind", str(mount.host), mount.inside]
     if spec.network:
         arguments += ["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]
     else:
         arguments += ["--unshare-net"]
-    arguments += ["--remount-ro", "/", "--clearenv"]
-    for name, value in {**_DEFAULT_ENV, **spec.env}.items():
+    arguments += [*([] if spec.image else ["--remount-ro", "/"]), "--clearenv"]
+    for name, value in {**_DEFAULT_ENV, **(_IMAGE_ENV if spec.image else {}), **spec.env}.items():
         arguments += ["--setenv", name, value]
     return arguments
