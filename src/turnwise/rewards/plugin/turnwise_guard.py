@@ -1,0 +1,248 @@
+"""Notices when code of the repository changes what judges it. Runs inside the sandbox, in the tests' own process.
+
+Code under test shares its process with pytest, so nothing here can make tampering impossible; it makes it show. Four
+looks, each at something else:
+- a fingerprint of pytest, pluggy, unittest, the builtins and ourselves, taken before the repository's code is imported;
+- the hooks and plugins that are registered, and where their code lies;
+- an audit hook, which Python code cannot take off again: patching functions in place, searching the interpreter;
+- canaries: tests made to fail, run among the repository's own by the same machinery. One that passes gives it away.
+
+Code in files that the patch under judgement does not touch is trusted: it is the repository's own, as it was.
+"""
+
+import builtins
+import linecache
+import os
+import sys
+import unittest
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple  # noqa: UP035 - Python 3.6 has no dict[str, Any]
+from unittest import mock
+
+import pytest
+from _pytest import fixtures, runner
+
+PACKAGES = ("_pytest", "pluggy", "pytest", "unittest", "json", "turnwise_")
+# What is looked at after every test; the whole fingerprint is looked at once, in the end.
+HOT = ("_pytest.runner", "_pytest.reports", "_pytest.python_api", "_pytest.raises", "_pytest.outcomes", "_pytest.python")
+HOT += ("_pytest.skipping", "_pytest.unittest", "unittest.case", "turnwise_results", "turnwise_guard")
+SEARCHES = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames", "sys.settrace")
+SEARCHES += ("sys.setprofile",)
+MARKING = frozenset(("add_marker", "applymarker"))
+EXPECTED = "__unittest_expecting_failure__"
+PATCHES = ("__code__", "__defaults__", "__kwdefaults__")
+Place = Tuple[Dict[str, Any], str, Any, Any]  # noqa: UP006 - (namespace, name, value, its code)
+_UNTOUCHED = object()
+
+
+class Fingerprint:
+    """Functions and classes by identity, functions by their code too."""
+
+    def __init__(self) -> None:
+        self.hot = []  # type: List[Place]  # noqa: UP006
+        self.all = []  # type: List[Place]  # noqa: UP006
+        for name, module in sorted(sys.modules.items()):
+            if name.startswith(PACKAGES) or name == "builtins":
+                places = list(_places(vars(module), name))
+                self.all += places
+                self.hot += places if name in HOT or name == "builtins" else []
+
+    def changes(self, places: "List[Place]") -> "Iterator[Tuple[str, Any]]":  # noqa: UP006
+        """(name, what stands there now) of each place that is not as it was."""
+        for namespace, name, value, code in places:
+            now = namespace.get(name, _UNTOUCHED)
+            if now is not value or (code is not None and value.__code__ is not code):
+                yield name, now
+
+
+def _places(namespace: Any, module: str) -> "Iterator[Place]":
+    for name, value in list(namespace.items()):
+        if isinstance(value, FunctionType):
+            yield namespace, name, value, value.__code__
+        elif isinstance(value, type):
+            yield namespace, name, value, None
+            if value.__module__ == module and module != "builtins":
+                yield from _members(value)
+        elif module == "builtins" and name != "_":  # an interactive prompt's last value
+            yield namespace, name, value, None
+
+
+def _members(kind: type) -> "Iterator[Place]":
+    namespace = vars(kind)  # a live view
+    for name, value in list(namespace.items()):
+        function = getattr(value, "__func__", value)
+        if isinstance(function, FunctionType):
+            yield namespace, name, value, None  # type: ignore[misc]
+            yield {"": function}, "", function, function.__code__
+        elif isinstance(value, property):
+            yield namespace, name, value, None  # type: ignore[misc]
+
+
+class Guard:
+    """Raises alarms, each once. `suspects` are the paths (relative to the root) that the patch under judgement touches."""
+
+    def __init__(self, suspects: "List[str]", alarm: Callable[[str], None]) -> None:  # noqa: UP006
+        self._root = str(Path.cwd()) + os.sep
+        self._suspects = {self._root + path for path in suspects}
+        self._report = alarm
+        self._raised = set()  # type: Set[str]  # noqa: UP006
+        self._items = {}  # type: Dict[str, List[Tuple[Any, CodeType]]]  # noqa: UP006
+        self._expected = set()  # type: Set[str]  # noqa: UP006
+        self._print = None  # type: Any
+        self._tracers = (sys.gettrace(), sys.getprofile())
+        self._hooks = set()  # type: Set[Any]  # noqa: UP006
+
+    def start(self, pluginmanager: Any) -> None:
+        """Take the fingerprint: every plugin of the environment is imported by now, and no code of the repository.
+
+        A repository that is pytest, or a plugin of it, is judged by itself: what it registered is taken as right.
+        """
+        self._print = Fingerprint()
+        self._tracers = (sys.gettrace(), sys.getprofile())
+        self._hooks = {implementation.function for _, implementation in _implementations(pluginmanager)}
+        if hasattr(sys, "addaudithook"):
+            sys.addaudithook(self._make_audit())
+
+    def alarm(self, text: str) -> None:
+        """Say that something is wrong."""
+        if text not in self._raised:
+            self._raised.add(text)
+            self._report(text)
+
+    def collected(self, item: Any) -> None:
+        """Remember the code of a test at the moment that it was collected."""
+        self._items[item.nodeid] = list(_functions(item))
+        self._expect(item)
+
+    def _expect(self, item: Any) -> None:
+        functions = [function for function, _ in self._items.get(item.nodeid, ())]
+        asked = [code for _, code in self._items.get(item.nodeid, ()) if MARKING & set(code.co_names)]
+        marked = any(getattr(owner, EXPECTED, False) for owner in (*functions, getattr(item, "cls", None)))
+        if asked or marked or next(item.iter_markers("xfail"), None) is not None:
+            self._expected.add(item.nodeid)
+
+    def expects_failure(self, item: Any) -> bool:
+        """Whether the test itself says that it fails: when it was collected, by its fixtures, or in its own words."""
+        return item.nodeid in self._expected
+
+    def before_and_after(self, item: Any, before: bool) -> None:
+        """A test's own function is still the one collected."""
+        if before:
+            self._expect(item)
+        for function, code in self._items.get(item.nodeid, ()):
+            if function.__code__ is not code:
+                self.alarm(f"the code of {item.nodeid} was replaced after it was collected")
+
+    def after_test(self) -> None:
+        """What a test may patch it has put back by now."""
+        self._check(self._print.hot)
+
+    def finish(self, pluginmanager: Any) -> None:
+        """The last look, when all tests have run."""
+        self._check(self._print.all)
+        self.check_hooks(pluginmanager)
+        for tracer, before in zip((sys.gettrace(), sys.getprofile()), self._tracers):  # noqa: B905 - Python 3.6
+            if tracer is not None and tracer is not before and not self._is_trusted(tracer):
+                self.alarm("the code under test left a trace function behind")
+
+    def _check(self, places: "List[Place]") -> None:  # noqa: UP006
+        for name, now in self._print.changes(places):
+            if not self._is_trusted(now):
+                self.alarm(f"{name or getattr(now, '__qualname__', '?')} of the test machinery was replaced")
+
+    def check_hooks(self, pluginmanager: Any) -> None:
+        """Every hook of pytest is implemented by the environment or by files that the patch does not touch."""
+        for name, implementation in _implementations(pluginmanager):
+            if implementation.function not in self._hooks and not self._is_trusted(implementation.function):
+                self.alarm(f"{name} is hooked by code of the patch")
+        missing = self._hooks - {implementation.function for _, implementation in _implementations(pluginmanager)}
+        if any(str(getattr(function, "__module__", "")).startswith(PACKAGES) for function in missing):
+            self.alarm("a hook of the test machinery was taken out")
+
+    def _is_trusted(self, value: Any) -> bool:
+        """Whether a function (or what wraps one) is of a file, really there, that the patch does not touch."""
+        if isinstance(value, (mock.NonCallableMock, mock._patch)):
+            return True  # a test's own, of a wider scope than one test
+        function = getattr(value, "__func__", value)
+        code = getattr(function, "__code__", None)
+        if code is None:
+            return False
+        path = str(Path(code.co_filename).absolute())
+        if path in self._suspects:
+            return False
+        line = linecache.getline(path, code.co_firstlineno).strip()
+        return line.startswith((f"def {code.co_name}", f"async def {code.co_name}", "@")) or "lambda" in line
+
+    def is_of_patch(self, code: CodeType) -> bool:
+        """Whether code lies in a file that the patch touches."""
+        return str(Path(code.co_filename).absolute()) in self._suspects
+
+    def _make_audit(self) -> "Callable[[str, Tuple[Any, ...]], None]":  # noqa: UP006
+        suspects, alarm, frame = self._suspects, self.alarm, sys._getframe
+        searches, patches, packages = frozenset(SEARCHES), frozenset(PATCHES), PACKAGES
+
+        def audit(event: str, args: "Tuple[Any, ...]") -> None:  # noqa: UP006
+            if event in searches:
+                path = frame(1).f_code.co_filename
+                if path in suspects:
+                    alarm(f"{path} calls {event}: it searches or steers the interpreter that judges it")
+            elif event == "object.__setattr__" and args[1] in patches:
+                if str(getattr(args[0], "__module__", "")).startswith(packages):
+                    alarm(f"{args[1]} of {args[0].__qualname__}, a function of the test machinery, was set")
+
+        return audit
+
+
+def _implementations(pluginmanager: Any) -> "Iterator[Tuple[str, Any]]":  # noqa: UP006
+    for name, caller in list(vars(pluginmanager.hook).items()):
+        if name.startswith("pytest_"):
+            for implementation in caller.get_hookimpls():
+                yield name, implementation
+
+
+def _functions(item: Any) -> "Iterator[Tuple[Any, CodeType]]":  # noqa: UP006
+    function = getattr(item, "obj", None)
+    while function is not None:
+        function = getattr(function, "__func__", function)
+        if isinstance(function, FunctionType):
+            yield function, function.__code__
+        function = getattr(function, "__wrapped__", None)
+
+
+def _assert_false() -> None:
+    assert builtins.len("canary") == 0
+
+
+def _equal_by_unittest() -> None:
+    unittest.TestCase("run").assertEqual(1, 2)
+
+
+def _raise_nothing() -> None:
+    with pytest.raises(ValueError):
+        pass
+
+
+def _raise_error() -> None:
+    raise RuntimeError("canary")
+
+
+class Canary(pytest.Function):
+    """A test that must fail."""
+
+
+def passing_canaries(item: Any, run: Callable[..., Any] = runner.runtestprotocol) -> "List[str]":  # noqa: UP006
+    """Run the canaries where `item` lies; the names of those that did not fail."""
+    passed = []
+    for function in (_assert_false, _equal_by_unittest, _raise_nothing, _raise_error):
+        nothing = {"argnames": (), "initialnames": (), "names_closure": [], "name2fixturedefs": {}}
+        information = fixtures.FuncFixtureInfo(**nothing)  # type: ignore[arg-type]
+        name = "test" + function.__name__
+        make = getattr(Canary, "from_parent", Canary)  # before pytest 5.4 there is none
+        canary = make(parent=item.parent, name=name, callobj=function, fixtureinfo=information)
+        reports = [report for report in run(canary, log=False, nextitem=None) if report.when == "call"]
+        if reports and reports[0].outcome != "failed":
+            passed.append(function.__name__)
+    return passed
+
+

@@ -1,0 +1,251 @@
+"""Runs tests in a child process and keeps what they report where the child cannot change it. Runs inside the sandbox.
+
+Usage: python -s turnwise_supervisor.py RESULTS_PATH SECRET_PATH COMMAND    (turnwise_results.py uses it as a module)
+
+The tests report through a pipe, each line numbered and signed with a key of this run, so that a line which something
+else wrote, held back or repeated shows. Standard output goes through a second pipe: what was printed stays printed. When
+the child has ended, whatever it left running is killed, and only then the record is written, sealed with a secret that
+the child has never had in its memory: the file at SECRET_PATH begins with it, and is deleted before the child may start.
+Needs Python 3.6 or later, nothing else.
+"""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NoReturn, Tuple  # noqa: UP035 - Python 3.6 has no dict[str, Any]
+
+Row = Dict[str, Any]  # noqa: UP006
+Send = Callable[[Row], None]
+LOG_BYTES = 64 * 1024 * 1024
+KILL_S = 5.0
+_PR_SET_DUMPABLE = 4
+
+
+def supervise(results: str, secret: str, log: str, work: Callable[[Send], int]) -> int:
+    """Run `work` in a child process and write the sealed record of it; the child's exit code (-N for signal N).
+
+    `work` gets the function that reports one row; what it returns is the child's exit code. `secret` is the path of
+    the file whose first word seals the record ("-": no seal). With a `log` path the child's output goes there.
+    """
+    record = os.open(results, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # from here on the tests count as reached
+    reports, output, start = os.pipe(), os.pipe(), os.pipe()
+    key = os.urandom(32)
+    child = os.fork()
+    if child == 0:
+        _be_child(reports, output if log else None, start, key, work)
+    for end in (reports[1], output[1], start[0]):
+        os.close(end)
+    seal = _take_secret(secret)
+    watch = _Watch(record, key, log)
+    woken = _wake_on_exit()
+    os.close(start[1])  # what the child waits for
+    status = watch.follow(child, reports[0], output[0], woken)
+    left = _kill_left_overs(time.monotonic() + KILL_S)
+    _write_sealed(results, watch.rows(status, left), seal)
+    return status
+
+
+def _be_child(
+    reports: Tuple[int, int],  # noqa: UP006
+    output: "Tuple[int, int] | None",
+    start: Tuple[int, int],  # noqa: UP006
+    key: bytes,
+    work: Callable[[Send], int],
+) -> NoReturn:
+    os.close(start[1])
+    os.close(reports[0])
+    if output is not None:
+        os.dup2(output[1], 1)
+        os.dup2(output[1], 2)
+    os.read(start[0], 1)
+    code = 70
+    try:
+        code = work(_sender(reports[1], key))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # a thread that a test left behind cannot hold the run up
+
+
+def _sender(fd: int, key: bytes) -> Send:
+    """Reports rows; in a process that the tests forked it does nothing."""
+    owner, numbers, dumps, write, getpid = os.getpid(), iter(range(1 << 62)), json.dumps, os.write, os.getpid
+
+    def send(row: Row) -> None:
+        if getpid() != owner:
+            return
+        line = _signed(next(numbers), dumps(row), key)
+        while line:
+            line = line[write(fd, line) :]
+
+    return send
+
+
+def _signed(number: int, text: str, key: bytes) -> bytes:
+    body = f"{number} {text}".encode()
+    return blake2b(body, key=key, digest_size=16).hexdigest().encode() + b" " + body + b"\n"
+
+
+def _take_secret(path: str) -> bytes:
+    """Read the secret and remove every trace of it from the reach of others: its file, and this process's memory."""
+    if path == "-":
+        return b""
+    with Path(path).open("rb") as file:
+        secret = file.readline().split()[0]
+    Path(path).unlink()
+    # No process of the same user can look into this one from now on, nor into what /proc tells of it.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    return secret
+
+
+def _wake_on_exit() -> int:
+    """A descriptor that becomes readable when a child ends."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(write)
+    return read
+
+
+class _Watch:
+    """Takes in what the child reports and prints, until it ends."""
+
+    def __init__(self, record: int, key: bytes, log: str) -> None:
+        self._record = record
+        self._key = key
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600) if log else -1
+        self._log_bytes = 0
+        self._log_digest = blake2b(digest_size=16)
+        self._rest = b""
+        self._rows = []  # type: List[Row]  # noqa: UP006
+        self._strange = ""
+
+    def follow(self, child: int, reports: int, output: int, woken: int) -> int:
+        """The child's exit status, when it has ended and all that it wrote is taken in."""
+        sources = [reports, output, woken]
+        while True:
+            ready, _, _ = select.select(sources, [], [])
+            for fd in ready:
+                if fd != woken and not self._take(fd, fd == reports):
+                    sources.remove(fd)
+            if woken in ready:
+                os.read(woken, 64)
+                pid, status = os.waitpid(child, os.WNOHANG)
+                if pid:
+                    break
+        for fd in (reports, output):
+            os.set_blocking(fd, False)
+            while fd in sources and self._take(fd, fd == reports):
+                pass
+        return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+
+    def _take(self, fd: int, is_report: bool) -> bool:
+        """Read once; False where there is nothing more."""
+        try:
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            return False
+        if is_report:
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._add(line)
+        elif self._log >= 0:
+            kept = data[: max(0, LOG_BYTES - self._log_bytes)]
+            self._log_bytes += len(kept)
+            self._log_digest.update(kept)
+            os.write(self._log, kept)
+        return bool(data)
+
+    def _add(self, line: bytes) -> None:
+        text = line.partition(b" ")[2].partition(b" ")[2]
+        if line + b"\n" != _signed(len(self._rows), text.decode(errors="replace"), self._key):
+            self._strange = self._strange or "something else than the test run wrote to the channel of its results"
+            return
+        self._rows.append(json.loads(text.decode()))
+        os.write(self._record, text + b"\n")  # so that a run which is cut off keeps what had finished
+
+    def rows(self, status: int, left: int) -> "List[Row]":  # noqa: UP006
+        """All that was reported, and how it ended."""
+        alarms = [self._strange] if self._strange else []
+        if left:
+            alarms.append(f"{left} processes that the tests left running could not be ended")
+        if self._rest:
+            alarms.append("the last line of the results is cut off")
+        end = {"exit_code": status, "log": self._log_digest.hexdigest()}
+        return [*self._rows, *({"alarm": alarm} for alarm in alarms), {"end": end}]
+
+
+def _kill_left_overs(deadline: float) -> int:
+    """End every process that came after this one; how many are still there at the deadline."""
+    while True:
+        found = _younger()
+        if not found or time.monotonic() > deadline:
+            return len(found)
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+        _reap()
+
+
+def _younger() -> "List[int]":  # noqa: UP006
+    """The living processes that started after this one."""
+    own = _stat(os.getpid())
+    found = []
+    for name in os.listdir("/proc"):  # noqa: PTH208 - a Path for every entry costs more than the look at it
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        state, started = _stat(int(name))
+        if state not in "ZX" and started > own[1]:
+            found.append(int(name))
+    return found
+
+
+def _stat(pid: int) -> "Tuple[str, int]":  # noqa: UP006
+    """(state, start in clock ticks) of a process; ("X", 0) when it is gone."""
+    try:
+        with Path(f"/proc/{pid}/stat").open("rb") as file:
+            words = file.read().rpartition(b")")[2].split()
+        return words[0].decode(), int(words[19])
+    except OSError:
+        return "X", 0
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _write_sealed(results: str, rows: "List[Row]", seal: bytes) -> None:  # noqa: UP006
+    """Put the whole record in place of what was kept so far, which others may have written to."""
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    mac = blake2b(text, key=seal, digest_size=32).hexdigest()
+    draft = Path(results + ".whole")
+    with draft.open("xb") as file:
+        file.write(text + json.dumps({"seal": mac}).encode() + b"\n")
+    draft.replace(results)
+
+
+def _shell(command: str) -> Callable[[Send], int]:
+    def work(send: Send) -> int:
+        os.execvp("/bin/bash", ["bash", "-c", command])
+
+    return work
+
+
+if __name__ == "__main__":
+    ended = supervise(sys.argv[1], sys.argv[2], sys.argv[1] + ".log", _shell(sys.argv[3]))
+    sys.exit(ended if ended >= 0 else 128 - ended)
