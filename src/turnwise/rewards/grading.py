@@ -4,22 +4,29 @@ import importlib
 import importlib.util
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from turnwise.errors import InputError
-from turnwise.types import SuiteResult, Task, TestRun
+from turnwise.rewards.suite import Record
+from turnwise.types import Task, TestRun
 
 START, END, EXIT_CODE = ">>>>> Start Test Output", ">>>>> End Test Output", ">>>>> Test Exit Code"
 # What swebench takes for a word of the harness, wherever in the log it stands.
-MARKERS = (START, END, f"{EXIT_CODE}:", ">>>>> Patch Apply Failed", ">>>>> Reset Failed", ">>>>> Tests Errored")
-MARKERS += (">>>>> Tests Timed Out",)
+MARKERS = (
+    START,
+    END,
+    f"{EXIT_CODE}:",
+    ">>>>> Patch Apply Failed",
+    ">>>>> Reset Failed",
+    ">>>>> Tests Errored",
+    ">>>>> Tests Timed Out",
+)
 _STATUS = {"passed": "PASSED", "skipped": "SKIPPED", "failed": "FAILED", "error": "ERROR"}
 _OUTCOME = {"PASSED": "passed", "XFAIL": "passed", "SKIPPED": "skipped", "FAILED": "failed", "ERROR": "error"}
-_SUFFICES = {"passed", "skipped"}
 
 
 @dataclass(frozen=True)
@@ -70,27 +77,31 @@ class Grader:
             status, found = self._swebench.get_logs_eval(self._spec, file.name)
         return self._grade(status, found)
 
-    def of_suite(self, suite: SuiteResult) -> Grade:
+    def of_record(self, record: Record, line: str) -> Grade:
         """The grade of structured outcomes, under the names that the row's parser gives the tests.
 
-        Where it gives several tests one name (a parametrized id cut at a space), the worst of them counts.
+        `line` is how a log says that the test `{}` passed. Where the parser gives several tests one name (a
+        parametrized id cut at a space), the worst of them counts.
         """
         status: dict[str, str] = {}
         order = ["SKIPPED", "PASSED", "FAILED", "ERROR"]
-        parse: Callable[[str, Any], dict[str, str]] = self._swebench.PARSER_REGISTRY[self._spec.log_parser]
-        for node, outcome in suite.outcomes.items():
-            for name in parse(f"PASSED {node}", self._spec):
-                status[name] = max(_STATUS[outcome], status.get(name, _STATUS[outcome]), key=order.index)
+        for node, outcome in record.suite.outcomes.items():
+            for shown in record.names[node]:
+                for name in self._parse(line.format(shown)):
+                    status[name] = max(_STATUS[outcome], status.get(name, _STATUS[outcome]), key=order.index)
         return self._grade(status, True)
 
     def contradictions(self, output: str) -> set[str]:
         """The names of which one line of an output says that they passed, and another that they did not."""
         said: dict[str, set[bool]] = {}
-        parse: Callable[[str, Any], dict[str, str]] = self._swebench.PARSER_REGISTRY[self._spec.log_parser]
         for line in output.splitlines():
-            for name, status in parse(line, self._spec).items():
+            for name, status in self._parse(line).items():
                 said.setdefault(name, set()).add(status in ("FAILED", "ERROR"))
         return {name for name, words in said.items() if len(words) > 1}
+
+    def _parse(self, text: str) -> dict[str, str]:
+        status: dict[str, str] = self._swebench.PARSER_REGISTRY[self._spec.log_parser](text, self._spec)
+        return status
 
     def _grade(self, status: dict[str, str], found: bool) -> Grade:
         ids = {"FAIL_TO_PASS": list(self._task.fail_to_pass), "PASS_TO_PASS": list(self._task.pass_to_pass)}

@@ -1,14 +1,17 @@
 """From one run of the hidden tests to the verdict on the patch, with the reason that a reader understands."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from turnwise.rewards.command import PytestCommand
+from turnwise.rewards.command import PythonCommand
 from turnwise.rewards.grading import Grade, Grader, forged_marker, whole_log
 from turnwise.rewards.suite import LOG_CHARS, Record
 from turnwise.types import ExecResult, SuiteResult, Task, Verdict, VerdictKind
 
+_UNITTEST = (("-m", "unittest"), ("./tests/runtests.py",), ("tests/runtests.py",))
+_UNITTEST_ID = re.compile(r"\w+ \([\w.]+\)")
 _NOT_STARTED = (126, 127)  # a shell's words for a program that it cannot run
 
 
@@ -16,14 +19,14 @@ _NOT_STARTED = (126, 127)  # a shell's words for a program that it cannot run
 class Run:
     """What came out of the sandbox. `record` is None where the tests were never reached.
 
-    `log` is the test command's output as the supervisor kept it, for a row with its own command; `pytest` is that
-    command where it is pytest, so that the record holds outcomes.
+    `log` is the test command's output as the supervisor kept it, for a row with its own command; `command` is that
+    command where it is a Python program, so that the record holds what outcomes pytest or unittest told.
     """
 
     done: ExecResult
     record: Record | None
     log: bytes | None
-    pytest: PytestCommand | None
+    command: PythonCommand | None
     hidden_refused: bool = False
     patch_refused: bool = False
 
@@ -114,9 +117,9 @@ def _spoiled(run: Run, finishes: bool) -> tuple[VerdictKind, str] | None:
         return VerdictKind.UNRESOLVED, f"the process that watches the tests was ended before its time ({how})"
     if run.log is not None and blake2b(run.log, digest_size=16).hexdigest() != record.log_digest:
         return VerdictKind.TAMPERING, "the log is not what the tests printed: it was changed afterwards"
-    if not record.finished and (finishes or run.pytest is not None):
-        how = _shell_code(record.exit_code)
-        return VerdictKind.UNRESOLVED, f"the test process ended (exit code {how}) before pytest did"
+    if not record.finished and (finishes or run.command is not None):
+        code = _shell_code(record.exit_code)
+        return VerdictKind.UNRESOLVED, f"the test process was ended from within (exit code {code}) before its end"
     return None
 
 
@@ -126,29 +129,30 @@ def _denied(run: Run, grader: Grader, grade: Grade, text: str) -> tuple[VerdictK
     marker = forged_marker(text)
     if marker:
         return VerdictKind.TAMPERING, f"the tests' output holds {marker!r}, which only the harness writes"
-    if run.pytest is None:
-        twice = grader.contradictions(text) & grade.satisfied
-        if twice:
-            return VerdictKind.TAMPERING, f"the log says that {min(twice)} passed, and that it failed"
-        return None
-    suite = grader.of_suite(run.record.suite)
-    for test_id in sorted(grade.satisfied - suite.satisfied):
-        if _in_run(test_id, run.pytest):
-            said = suite.outcomes[test_id]
+    is_pytest = run.command is not None and run.command.is_pytest
+    recorded = grader.of_record(run.record, "PASSED {}" if is_pytest else "{} ... ok")
+    for test_id in sorted(grade.satisfied - recorded.satisfied):
+        said = recorded.outcomes[test_id]
+        if said != "missing" or _in_run(test_id, run.command):
             return VerdictKind.TAMPERING, f"the log claims {grade.outcomes[test_id]} for {test_id}, which ended {said}"
+    twice = set() if is_pytest else grader.contradictions(text) & grade.satisfied
+    if twice:
+        return VerdictKind.TAMPERING, f"the log says that {min(twice)} passed, and that it failed"
     return None
 
 
-def _in_run(test_id: str, command: PytestCommand) -> bool:
-    """Whether an id names a test of the command's files; some rows' ids are of tests that tests run, or no ids at all."""
+def _in_run(test_id: str, command: PythonCommand | None) -> bool:
+    """Whether an id must be of a test of the command: other ids are of tests that tests run, or no tests at all."""
+    if command is None:
+        return False
+    if not command.is_pytest:
+        return command.program in _UNITTEST and _UNITTEST_ID.fullmatch(test_id) is not None
     file, separator, _ = test_id.partition("::")
     places = [word.partition("::")[0].rstrip("/") for word in command.arguments if not word.startswith("-")]
     return bool(separator) and any(file == place or file.startswith(f"{place}/") or place == "." for place in places)
 
 
-def _word(
-    task: Task, failing: Mapping[str, str], broken: Mapping[str, str]
-) -> tuple[VerdictKind, str]:
+def _word(task: Task, failing: Mapping[str, str], broken: Mapping[str, str]) -> tuple[VerdictKind, str]:
     """SWE-bench's rule: every FAIL_TO_PASS passes; a PASS_TO_PASS may also be skipped."""
     if not task.fail_to_pass:
         return VerdictKind.UNRESOLVED, "the task names no test to be fixed"

@@ -12,8 +12,9 @@ from turnwise.types import Task
 
 # Compiled files, which Python trusts without looking at the source beside them; what Python runs at its start; metadata
 # of installed packages, where pytest looks for plugins.
-NEVER = ("*.py[co]", "*sitecustomize.py", "*usercustomize.py", "*sitecustomize/*", "*usercustomize/*", "*.pth")
-NEVER += ("*.egg-info/*", "*.dist-info/*", "*.egg-link")
+NEVER = tuple(
+    ["*.py[co]", "*sitecustomize.py", "*usercustomize.py", "*sitecustomize/*", "*usercustomize/*", "*.pth", "*.egg-info/*", "*.dist-info/*", "*.egg-link"]
+)
 CONFIGURATION = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg", "pyproject.toml")
 TEST_FOLDERS = ("test", "tests", "testing")
 TOUCHED = re.compile(
@@ -41,7 +42,8 @@ def apply_options(task: Task, patch: str) -> list[str]:
     """Options of `git apply` that leave out of the patch what would steer the tests.
 
     Left out: the hidden test files and what lies in their test folders, every conftest.py and pytest configuration
-    file, and `NEVER`. A file that the gold patch itself changes is source, wherever it lies, unless it is configuration.
+    file, and `NEVER`. A file that the gold patch itself changes is source, wherever it lies, unless it is
+    configuration.
     """
     gold = sorted(path for path in touched_files(task.patch) if not _is_configuration(path))
     moved = [new for old, new in RENAMED.findall(patch) if _is_protected(task, old.strip('"'))]

@@ -4,8 +4,8 @@ import hmac
 import json
 import secrets
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,13 @@ def suite_command(
     return runner_command([results, secret, mode, ":".join(suspects), *(test_files or ())])
 
 
-def runner_command(words: Sequence[str], python: Sequence[str] = ("python",), assignments: Sequence[str] = ()) -> str:
-    """The shell command that starts our runner.
+def runner_command(
+    words: Sequence[str],
+    python: Sequence[str] = ("python",),
+    assignments: Sequence[str] = (),
+    runner: str = "turnwise_results.py",
+) -> str:
+    """The shell command that starts one of our runners.
 
     The repository's import paths (PYTHONPATH) are handed over under another name, because Python must not see them
     while pytest is imported; a fixed hash seed makes the order of sets the same in every run.
@@ -53,7 +58,7 @@ def runner_command(words: Sequence[str], python: Sequence[str] = ("python",), as
     return (
         'env -u PYTHONPATH -u PYTHONSTARTUP -u PYTHONHOME TURNWISE_PYTHONPATH="$PYTHONPATH" PYTHONHASHSEED=0 '
         f"PYTHONDONTWRITEBYTECODE=1 {shlex.join([*assignments, *python])} -B -s "
-        f"{PLUGIN_DIR}/turnwise_results.py {shlex.join(words)} </dev/null 2>&1"
+        f"{PLUGIN_DIR}/{runner} {shlex.join(words)} </dev/null 2>&1"
     )
 
 
@@ -98,7 +103,8 @@ async def run_suite(
 class Record:
     """What the supervisor kept of one run of tests.
 
-    `suite` holds outcomes and failures only. `alarms` say, each in a sentence, what steered the tests that must not.
+    `suite` holds outcomes and failures only; `names` is what a log may call a test, by its id. `alarms` say, each in a
+    sentence, what steered the tests that must not.
     `exit_code` is the tests' own (-N for signal N), None in a record that is cut short. `sealed`: it ends with the
     supervisor's seal, so nothing else wrote it. `finished`: pytest came to its end. `log_digest` is of the log beside.
 
@@ -112,6 +118,7 @@ class Record:
     sealed: bool
     finished: bool
     log_digest: str = ""
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def read_record(text: str, secret: bytes) -> Record:
@@ -123,6 +130,7 @@ def read_record(text: str, secret: bytes) -> Record:
     outcomes: dict[str, str] = {}
     failures: dict[str, TestFailure] = {}
     alarms: list[str] = []
+    names: dict[str, list[str]] = {}
     end: dict[str, Any] = {}
     finished = False
     for row in _rows(text):
@@ -135,11 +143,12 @@ def read_record(text: str, secret: bytes) -> Record:
         elif "id" in row:
             if outcomes.setdefault(row["id"], row["outcome"]) != row["outcome"]:
                 alarms.append(f"{row['id']} was reported as {outcomes[row['id']]} and as {row['outcome']}")
+            names[row["id"]] = row.get("names", [row["id"]])
             if "failure" in row:
                 failures[row["id"]] = _failure(row["failure"])
     suite = SuiteResult(outcomes, 0, "", False, 0.0, failures)
     sealed = _is_sealed(text, secret)
-    return Record(suite, tuple(alarms), end.get("exit_code"), sealed, finished, end.get("log", ""))
+    return Record(suite, tuple(alarms), end.get("exit_code"), sealed, finished, end.get("log", ""), names)
 
 
 def _rows(text: str) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from turnwise.errors import SandboxError
-from turnwise.rewards.command import PytestCommand, read_pytest
+from turnwise.rewards.command import PythonCommand, read_command
 from turnwise.rewards.grading import Grader
 from turnwise.rewards.judge import Run, judge
 from turnwise.rewards.protect import apply_options, configuration_of, suspect_files
@@ -76,7 +76,7 @@ class Trial:
             done,
             record=None if record is None else read_record(record.decode(errors="replace"), self.secret),
             log=log,
-            pytest=self._pytest,
+            command=self._command,
             hidden_refused=done.exit_code == HIDDEN_REFUSED,
             patch_refused=done.exit_code == PATCH_REFUSED,
         )
@@ -90,20 +90,23 @@ class Trial:
 
     def _tests(self) -> str:
         suspects = suspect_files(self.task, self.patch)
-        command, run = self._pytest, self.task.test_run
+        command, run = self._command, self.task.test_run
         if run is None:
             files = self.task.test_files
             return suite_command(self.results, files, explain=False, secret=HIDDEN_PATH, suspects=suspects)
         if command is None:
             return supervised_command([self.results, HIDDEN_PATH, run.command])
         here = () if command.here else ("TURNWISE_HERE=",)
-        words = [self.results, HIDDEN_PATH, "own", ":".join(suspects), *command.arguments]
-        return runner_command(words, command.python, (*here, *command.assignments))
+        if command.is_pytest:
+            words = [self.results, HIDDEN_PATH, "own", ":".join(suspects), *command.arguments]
+            return runner_command(words, command.python, (*here, *command.assignments))
+        words = [self.results, HIDDEN_PATH, ":".join(suspects), run.command, *command.program, *command.arguments]
+        return runner_command(words, command.python, command.assignments, "turnwise_script.py")
 
     @property
-    def _pytest(self) -> PytestCommand | None:
+    def _command(self) -> PythonCommand | None:
         run: TestRun | None = self.task.test_run
-        return None if run is None else read_pytest(run.command)
+        return None if run is None else read_command(run.command)
 
 
 async def _read(sandbox: Sandbox, path: str) -> bytes | None:

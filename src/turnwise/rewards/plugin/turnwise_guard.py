@@ -1,38 +1,35 @@
 """Notices when code of the repository changes what judges it. Runs inside the sandbox, in the tests' own process.
 
-Code under test shares its process with pytest, so nothing here can make tampering impossible; it makes it show. Four
+Code under test shares its process with the test machinery, so nothing here can make tampering impossible; it makes it show. Four
 looks, each at something else:
 - a fingerprint of pytest, pluggy, unittest, the builtins and ourselves, taken before the repository's code is imported;
 - the hooks and plugins that are registered, and where their code lies;
 - an audit hook, which Python code cannot take off again: patching functions in place, searching the interpreter;
-- canaries: tests made to fail, run among the repository's own by the same machinery. One that passes gives it away.
+- canaries (turnwise_canary.py): tests made to fail, run by the same machinery. One that passes gives it away.
 
 Code in files that the patch under judgement does not touch is trusted: it is the repository's own, as it was.
 """
 
-import builtins
 import linecache
 import os
 import sys
-import unittest
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any, Callable, Dict, Iterator, List, Set, Tuple  # noqa: UP035 - Python 3.6 has no dict[str, Any]
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 from unittest import mock
-
-import pytest
-from _pytest import fixtures, runner
 
 PACKAGES = ("_pytest", "pluggy", "pytest", "unittest", "json", "turnwise_")
 # What is looked at after every test; the whole fingerprint is looked at once, in the end.
-HOT = ("_pytest.runner", "_pytest.reports", "_pytest.python_api", "_pytest.raises", "_pytest.outcomes", "_pytest.python")
-HOT += ("_pytest.skipping", "_pytest.unittest", "unittest.case", "turnwise_results", "turnwise_guard")
-SEARCHES = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames", "sys.settrace")
-SEARCHES += ("sys.setprofile",)
+HOT = frozenset(
+    ["_pytest.runner", "_pytest.reports", "_pytest.python_api", "_pytest.raises", "_pytest.outcomes", "_pytest.python", "_pytest.skipping", "_pytest.unittest", "unittest.case", "turnwise_results", "turnwise_guard", "builtins"]
+)
+SEARCHES = frozenset(
+    ["gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames", "sys.settrace", "sys.setprofile"]
+)
 MARKING = frozenset(("add_marker", "applymarker"))
 EXPECTED = "__unittest_expecting_failure__"
-PATCHES = ("__code__", "__defaults__", "__kwdefaults__")
-Place = Tuple[Dict[str, Any], str, Any, Any]  # noqa: UP006 - (namespace, name, value, its code)
+PATCHES = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
+Place = Tuple[Dict[str, Any], str, Any, Any]
 _UNTOUCHED = object()
 
 
@@ -40,15 +37,15 @@ class Fingerprint:
     """Functions and classes by identity, functions by their code too."""
 
     def __init__(self) -> None:
-        self.hot = []  # type: List[Place]  # noqa: UP006
-        self.all = []  # type: List[Place]  # noqa: UP006
+        self.hot: List[Place] = []
+        self.all: List[Place] = []
         for name, module in sorted(sys.modules.items()):
             if name.startswith(PACKAGES) or name == "builtins":
                 places = list(_places(vars(module), name))
                 self.all += places
-                self.hot += places if name in HOT or name == "builtins" else []
+                self.hot += places if name in HOT else []
 
-    def changes(self, places: "List[Place]") -> "Iterator[Tuple[str, Any]]":  # noqa: UP006
+    def changes(self, places: List[Place]) -> Iterator[Tuple[str, Any]]:
         """(name, what stands there now) of each place that is not as it was."""
         for namespace, name, value, code in places:
             now = namespace.get(name, _UNTOUCHED)
@@ -56,7 +53,7 @@ class Fingerprint:
                 yield name, now
 
 
-def _places(namespace: Any, module: str) -> "Iterator[Place]":
+def _places(namespace: Any, module: str) -> Iterator[Place]:
     for name, value in list(namespace.items()):
         if isinstance(value, FunctionType):
             yield namespace, name, value, value.__code__
@@ -68,7 +65,7 @@ def _places(namespace: Any, module: str) -> "Iterator[Place]":
             yield namespace, name, value, None
 
 
-def _members(kind: type) -> "Iterator[Place]":
+def _members(kind: type) -> Iterator[Place]:
     namespace = vars(kind)  # a live view
     for name, value in list(namespace.items()):
         function = getattr(value, "__func__", value)
@@ -82,16 +79,16 @@ def _members(kind: type) -> "Iterator[Place]":
 class Guard:
     """Raises alarms, each once. `suspects` are the paths (relative to the root) that the patch under judgement touches."""
 
-    def __init__(self, suspects: "List[str]", alarm: Callable[[str], None]) -> None:  # noqa: UP006
+    def __init__(self, suspects: List[str], alarm: Callable[[str], None]) -> None:
         self._root = str(Path.cwd()) + os.sep
         self._suspects = {self._root + path for path in suspects}
         self._report = alarm
-        self._raised = set()  # type: Set[str]  # noqa: UP006
-        self._items = {}  # type: Dict[str, List[Tuple[Any, CodeType]]]  # noqa: UP006
-        self._expected = set()  # type: Set[str]  # noqa: UP006
-        self._print = None  # type: Any
+        self._raised: Set[str] = set()
+        self._items: Dict[str, List[Tuple[Any, CodeType]]] = {}
+        self._expected: Set[str] = set()
+        self._print: Any = None
         self._tracers = (sys.gettrace(), sys.getprofile())
-        self._hooks = set()  # type: Set[Any]  # noqa: UP006
+        self._hooks: Set[Any] = set()
 
     def start(self, pluginmanager: Any) -> None:
         """Take the fingerprint: every plugin of the environment is imported by now, and no code of the repository.
@@ -146,7 +143,7 @@ class Guard:
             if tracer is not None and tracer is not before and not self._is_trusted(tracer):
                 self.alarm("the code under test left a trace function behind")
 
-    def _check(self, places: "List[Place]") -> None:  # noqa: UP006
+    def _check(self, places: List[Place]) -> None:
         for name, now in self._print.changes(places):
             if not self._is_trusted(now):
                 self.alarm(f"{name or getattr(now, '__qualname__', '?')} of the test machinery was replaced")
@@ -178,11 +175,11 @@ class Guard:
         """Whether code lies in a file that the patch touches."""
         return str(Path(code.co_filename).absolute()) in self._suspects
 
-    def _make_audit(self) -> "Callable[[str, Tuple[Any, ...]], None]":  # noqa: UP006
+    def _make_audit(self) -> Callable[[str, Tuple[Any, ...]], None]:
         suspects, alarm, frame = self._suspects, self.alarm, sys._getframe
-        searches, patches, packages = frozenset(SEARCHES), frozenset(PATCHES), PACKAGES
+        searches, patches, packages = SEARCHES, PATCHES, PACKAGES
 
-        def audit(event: str, args: "Tuple[Any, ...]") -> None:  # noqa: UP006
+        def audit(event: str, args: Tuple[Any, ...]) -> None:
             if event in searches:
                 path = frame(1).f_code.co_filename
                 if path in suspects:
@@ -194,55 +191,17 @@ class Guard:
         return audit
 
 
-def _implementations(pluginmanager: Any) -> "Iterator[Tuple[str, Any]]":  # noqa: UP006
-    for name, caller in list(vars(pluginmanager.hook).items()):
+def _implementations(pluginmanager: Any) -> Iterator[Tuple[str, Any]]:
+    for name, caller in list(vars(pluginmanager.hook).items()) if pluginmanager is not None else ():
         if name.startswith("pytest_"):
             for implementation in caller.get_hookimpls():
                 yield name, implementation
 
 
-def _functions(item: Any) -> "Iterator[Tuple[Any, CodeType]]":  # noqa: UP006
+def _functions(item: Any) -> Iterator[Tuple[Any, CodeType]]:
     function = getattr(item, "obj", None)
     while function is not None:
         function = getattr(function, "__func__", function)
         if isinstance(function, FunctionType):
             yield function, function.__code__
         function = getattr(function, "__wrapped__", None)
-
-
-def _assert_false() -> None:
-    assert builtins.len("canary") == 0
-
-
-def _equal_by_unittest() -> None:
-    unittest.TestCase("run").assertEqual(1, 2)
-
-
-def _raise_nothing() -> None:
-    with pytest.raises(ValueError):
-        pass
-
-
-def _raise_error() -> None:
-    raise RuntimeError("canary")
-
-
-class Canary(pytest.Function):
-    """A test that must fail."""
-
-
-def passing_canaries(item: Any, run: Callable[..., Any] = runner.runtestprotocol) -> "List[str]":  # noqa: UP006
-    """Run the canaries where `item` lies; the names of those that did not fail."""
-    passed = []
-    for function in (_assert_false, _equal_by_unittest, _raise_nothing, _raise_error):
-        nothing = {"argnames": (), "initialnames": (), "names_closure": [], "name2fixturedefs": {}}
-        information = fixtures.FuncFixtureInfo(**nothing)  # type: ignore[arg-type]
-        name = "test" + function.__name__
-        make = getattr(Canary, "from_parent", Canary)  # before pytest 5.4 there is none
-        canary = make(parent=item.parent, name=name, callobj=function, fixtureinfo=information)
-        reports = [report for report in run(canary, log=False, nextitem=None) if report.when == "call"]
-        if reports and reports[0].outcome != "failed":
-            passed.append(function.__name__)
-    return passed
-
-

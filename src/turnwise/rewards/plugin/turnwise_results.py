@@ -26,13 +26,14 @@ import textwrap  # noqa: E402
 import unittest  # noqa: E402
 from pathlib import Path  # noqa: E402
 from types import FunctionType, ModuleType  # noqa: E402
-from typing import Any, Callable, Dict, Iterator, List, Tuple, Type  # noqa: E402, UP035 - for Python 3.6
+from typing import Any, Callable, Dict, Iterator, List, Tuple, Type  # noqa: E402
 
 import _pytest  # noqa: E402
 import pluggy  # noqa: E402
 import pytest  # noqa: E402
 from _pytest._code import Traceback  # noqa: E402
-from turnwise_guard import Canary, Guard, passing_canaries  # noqa: E402
+from turnwise_canary import Canary, passing_canaries  # noqa: E402
+from turnwise_guard import Guard  # noqa: E402
 from turnwise_supervisor import Row, Send, supervise  # noqa: E402
 
 # Switched off: writing into the repository (cacheprovider), and what costs start-up or a full collection at the end
@@ -62,9 +63,9 @@ class Results:
         self._send = send
         self._guard = guard
         self._explain = explain
-        self._running = {}  # type: Dict[str, Row]  # noqa: UP006
+        self._running: Dict[str, Row] = {}
         self._failed = 0
-        self._last = None  # type: Any
+        self._last: Any = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_load_initial_conftests(self, early_config: Any) -> None:
@@ -80,13 +81,13 @@ class Results:
         self._guard.collected(item)
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_runtest_call(self, item: Any) -> "Iterator[None]":
+    def pytest_runtest_call(self, item: Any) -> Iterator[None]:
         if not isinstance(item, Canary):
             self._guard.before_and_after(item, before=True)
         yield
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, item: Any, call: Any) -> "Iterator[None]":
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Iterator[None]:
         outcome = yield  # type: Any
         if isinstance(item, Canary):
             return
@@ -112,7 +113,7 @@ class Results:
             self._send(row)
 
     @pytest.hookimpl(hookwrapper=True)
-    def pytest_make_collect_report(self, collector: Any) -> "Iterator[None]":
+    def pytest_make_collect_report(self, collector: Any) -> Iterator[None]:
         outcome = yield  # type: Any
         report = outcome.get_result()
         if report.failed:
@@ -127,7 +128,7 @@ class Results:
             self._send({"id": collector.nodeid, "outcome": "error", "failure": failure})
 
     @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtestloop(self, session: Any) -> "Iterator[None]":
+    def pytest_runtestloop(self, session: Any) -> Iterator[None]:
         self._guard.check_hooks(session.config.pluginmanager)
         yield
         for name in passing_canaries(self._last) if self._last is not None else ():
@@ -173,7 +174,7 @@ def _who_raised(traceback: Any) -> Any:
     return code
 
 
-def _type_name(kind: "Type[BaseException]") -> str:
+def _type_name(kind: Type[BaseException]) -> str:
     return (
         kind.__name__
         if kind.__module__ == "builtins" or kind.__module__.startswith("_pytest.")
@@ -182,7 +183,7 @@ def _type_name(kind: "Type[BaseException]") -> str:
 
 
 def _failure(excinfo: Any, phase: str, test_file: str, explain: bool) -> Row:
-    failure = {"phase": phase, "exception": _type_name(excinfo.type), "message": _text(excinfo.value)}
+    failure: Row = {"phase": phase, "exception": _type_name(excinfo.type), "message": _text(excinfo.value)}
     if not explain:
         return failure
     entries = [entry for entry in Traceback(excinfo.tb) if not str(entry.path).startswith(INTERNAL)]
@@ -216,7 +217,7 @@ def _statement(path: str, line: int) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _statements(path: str) -> "Tuple[ast.stmt, ...]":
+def _statements(path: str) -> Tuple[ast.stmt, ...]:
     tree = ast.parse("".join(linecache.getlines(path)))
     return tuple(node for node in ast.walk(tree) if isinstance(node, ast.stmt))
 
@@ -232,7 +233,7 @@ def _frame(entry: Any) -> Row:
     }
 
 
-def _variables(statement: str, values: Row) -> "Dict[str, str]":
+def _variables(statement: str, values: Row) -> Dict[str, str]:
     """The reprs of the local values that the statement names; functions, classes and modules say nothing by repr."""
     try:
         names = {node.id for node in ast.walk(ast.parse(statement)) if isinstance(node, ast.Name)}
@@ -249,7 +250,7 @@ def _variables(statement: str, values: Row) -> "Dict[str, str]":
     return shown
 
 
-def _environment_plugins() -> "List[str]":
+def _environment_plugins() -> List[str]:
     """Names of the pytest plugins of the environment; looked up before the repository can add any."""
     from importlib.metadata import entry_points
 
@@ -258,7 +259,7 @@ def _environment_plugins() -> "List[str]":
     return sorted({entry.name for entry in chosen})
 
 
-def _our_way(mode: str, files: "List[str]") -> "Callable[[Results], int]":
+def _our_way(mode: str, files: List[str]) -> Callable[[Results], int]:
     """The files that exist (none given: the whole suite), with nothing of the repository's configuration."""
     plugins = [option for name in _environment_plugins() for option in ("-p", name)]
     off = [option for name in OFF for option in ("-p", "no:" + name)]
@@ -277,7 +278,7 @@ def _our_way(mode: str, files: "List[str]") -> "Callable[[Results], int]":
     return run
 
 
-def _own_way(arguments: "List[str]") -> "Callable[[Results], int]":
+def _own_way(arguments: List[str]) -> Callable[[Results], int]:
     """As the row says; the repository's own configuration and plugins count."""
     sys.argv = ["pytest", *arguments]
     return lambda results: int(pytest.main(arguments, plugins=[results]))

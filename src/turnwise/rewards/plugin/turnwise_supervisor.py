@@ -19,9 +19,9 @@ import time
 import traceback
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NoReturn, Tuple  # noqa: UP035 - Python 3.6 has no dict[str, Any]
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
-Row = Dict[str, Any]  # noqa: UP006
+Row = Dict[str, Any]
 Send = Callable[[Row], None]
 LOG_BYTES = 64 * 1024 * 1024
 KILL_S = 5.0
@@ -53,9 +53,9 @@ def supervise(results: str, secret: str, log: str, work: Callable[[Send], int]) 
 
 
 def _be_child(
-    reports: Tuple[int, int],  # noqa: UP006
-    output: "Tuple[int, int] | None",
-    start: Tuple[int, int],  # noqa: UP006
+    reports: Tuple[int, int],
+    output: Optional[Tuple[int, int]],
+    start: Tuple[int, int],
     key: bytes,
     work: Callable[[Send], int],
 ) -> NoReturn:
@@ -126,7 +126,7 @@ class _Watch:
         self._log_bytes = 0
         self._log_digest = blake2b(digest_size=16)
         self._rest = b""
-        self._rows = []  # type: List[Row]  # noqa: UP006
+        self._rows: List[Row] = []
         self._strange = ""
 
     def follow(self, child: int, reports: int, output: int, woken: int) -> int:
@@ -173,7 +173,7 @@ class _Watch:
         self._rows.append(json.loads(text.decode()))
         os.write(self._record, text + b"\n")  # so that a run which is cut off keeps what had finished
 
-    def rows(self, status: int, left: int) -> "List[Row]":  # noqa: UP006
+    def rows(self, status: int, left: int) -> List[Row]:
         """All that was reported, and how it ended."""
         alarms = [self._strange] if self._strange else []
         if left:
@@ -198,11 +198,11 @@ def _kill_left_overs(deadline: float) -> int:
         _reap()
 
 
-def _younger() -> "List[int]":  # noqa: UP006
+def _younger() -> List[int]:
     """The living processes that started after this one."""
     own = _stat(os.getpid())
     found = []
-    for name in os.listdir("/proc"):  # noqa: PTH208 - a Path for every entry costs more than the look at it
+    for name in os.listdir("/proc"):  # a Path for every entry costs more than the look at it
         if not name.isdigit() or int(name) == os.getpid():
             continue
         state, started = _stat(int(name))
@@ -211,7 +211,7 @@ def _younger() -> "List[int]":  # noqa: UP006
     return found
 
 
-def _stat(pid: int) -> "Tuple[str, int]":  # noqa: UP006
+def _stat(pid: int) -> Tuple[str, int]:
     """(state, start in clock ticks) of a process; ("X", 0) when it is gone."""
     try:
         with Path(f"/proc/{pid}/stat").open("rb") as file:
@@ -229,7 +229,7 @@ def _reap() -> None:
         pass
 
 
-def _write_sealed(results: str, rows: "List[Row]", seal: bytes) -> None:  # noqa: UP006
+def _write_sealed(results: str, rows: List[Row], seal: bytes) -> None:
     """Put the whole record in place of what was kept so far, which others may have written to."""
     text = "".join(json.dumps(row) + "\n" for row in rows).encode()
     mac = blake2b(text, key=seal, digest_size=32).hexdigest()
@@ -239,7 +239,9 @@ def _write_sealed(results: str, rows: "List[Row]", seal: bytes) -> None:  # noqa
     draft.replace(results)
 
 
-def _shell(command: str) -> Callable[[Send], int]:
+def run_shell(command: str) -> Callable[[Send], int]:
+    """Work that a shell does; nothing is reported of it but its exit code."""
+
     def work(send: Send) -> int:
         os.execvp("/bin/bash", ["bash", "-c", command])
 
@@ -247,5 +249,5 @@ def _shell(command: str) -> Callable[[Send], int]:
 
 
 if __name__ == "__main__":
-    ended = supervise(sys.argv[1], sys.argv[2], sys.argv[1] + ".log", _shell(sys.argv[3]))
+    ended = supervise(sys.argv[1], sys.argv[2], sys.argv[1] + ".log", run_shell(sys.argv[3]))
     sys.exit(ended if ended >= 0 else 128 - ended)
