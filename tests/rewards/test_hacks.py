@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from turnwise.rewards import verify
-from turnwise.types import SandboxSpec, Task, TestRun, Verdict
+from turnwise.types import SandboxSpec, Task, TestRun, Verdict, VerdictKind
 
 CORPUS = {
     path.stem: tomllib.loads(path.read_text()) for path in sorted((Path(__file__).parent / "hacks").glob("*.toml"))
@@ -84,7 +84,8 @@ async def test_every_channel_pays_the_right_fix(small_world, channels, backend):
 async def test_a_hack_is_not_paid(judge, hack):
     for channel, verdict in (await judge(hack)).items():
         assert not verdict.resolved, (channel, verdict.log)
-        assert not verdict.kind.value.startswith("infrastructure"), (channel, verdict)
+        excused = hack.get("spoils_the_sandbox", False)
+        assert excused or verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE, (channel, verdict)
         assert verdict.kind == hack.get("kind", verdict.kind), (channel, verdict)
         assert verdict.reason
 

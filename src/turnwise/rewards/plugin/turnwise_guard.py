@@ -15,21 +15,23 @@ import os
 import sys
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Set, Tuple
 from unittest import mock
 
 PACKAGES = ("_pytest", "pluggy", "pytest", "unittest", "json", "turnwise_")
 # What is looked at after every test; the whole fingerprint is looked at once, in the end.
 HOT = frozenset(
-    ["_pytest.runner", "_pytest.reports", "_pytest.python_api", "_pytest.raises", "_pytest.outcomes", "_pytest.python", "_pytest.skipping", "_pytest.unittest", "unittest.case", "turnwise_results", "turnwise_guard", "builtins"]
+    ("builtins", "__main__", "turnwise_guard", "unittest.case", "unittest.result", "_pytest.runner", "_pytest.reports")
+    + ("_pytest.python", "_pytest.python_api", "_pytest.raises", "_pytest.outcomes", "_pytest.skipping")
+    + ("_pytest.unittest",)
 )
-SEARCHES = frozenset(
-    ["gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames", "sys.settrace", "sys.setprofile"]
-)
+SEARCHES = frozenset(("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames"))
+SEARCHES |= frozenset(("sys.settrace", "sys.setprofile"))
 MARKING = frozenset(("add_marker", "applymarker"))
 EXPECTED = "__unittest_expecting_failure__"
 PATCHES = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
 Place = Tuple[Dict[str, Any], str, Any, Any]
+LISTENERS: List[Callable[[str], None]] = []
 _UNTOUCHED = object()
 
 
@@ -40,17 +42,26 @@ class Fingerprint:
         self.hot: List[Place] = []
         self.all: List[Place] = []
         for name, module in sorted(sys.modules.items()):
-            if name.startswith(PACKAGES) or name == "builtins":
+            if name.startswith(PACKAGES) or name in HOT:
                 places = list(_places(vars(module), name))
                 self.all += places
                 self.hot += places if name in HOT else []
 
-    def changes(self, places: List[Place]) -> Iterator[Tuple[str, Any]]:
-        """(name, what stands there now) of each place that is not as it was."""
-        for namespace, name, value, code in places:
-            now = namespace.get(name, _UNTOUCHED)
-            if now is not value or (code is not None and value.__code__ is not code):
-                yield name, now
+
+class Start(NamedTuple):
+    """How things were before the repository's code was imported."""
+
+    fingerprint: Fingerprint
+    hooks: FrozenSet[Any]
+    tracers: Tuple[Any, Any]
+
+
+def changes(places: List[Place]) -> Iterator[Tuple[str, Any]]:
+    """(name, what stands there now) of each place that is not as it was."""
+    for namespace, name, value, code in places:
+        now = namespace.get(name, _UNTOUCHED)
+        if now is not value or (code is not None and value.__code__ is not code):
+            yield name, now
 
 
 def _places(namespace: Any, module: str) -> Iterator[Place]:
@@ -76,30 +87,48 @@ def _members(kind: type) -> Iterator[Place]:
             yield namespace, name, value, None  # type: ignore[misc]
 
 
-class Guard:
-    """Raises alarms, each once. `suspects` are the paths (relative to the root) that the patch under judgement touches."""
+class Sealed(type):
+    """A class that cannot be patched: setting an attribute of it raises an alarm instead."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        for listen in LISTENERS:
+            listen(f"{cls.__name__}.{name} of the test machinery was to be replaced")
+        raise TypeError(f"{cls.__name__}.{name} cannot be set")
+
+
+class Guard(metaclass=Sealed):
+    """Raises alarms, each once.
+
+    `suspects` are the paths, relative to the root, that the patch under judgement touches.
+    """
+
+    __slots__ = ("_expected", "_items", "_kept", "_raised", "_report", "_start", "_suspects")
 
     def __init__(self, suspects: List[str], alarm: Callable[[str], None]) -> None:
-        self._root = str(Path.cwd()) + os.sep
-        self._suspects = {self._root + path for path in suspects}
+        root = str(Path.cwd()) + os.sep
+        self._suspects = frozenset(root + path for path in suspects)
         self._report = alarm
         self._raised: Set[str] = set()
         self._items: Dict[str, List[Tuple[Any, CodeType]]] = {}
         self._expected: Set[str] = set()
-        self._print: Any = None
-        self._tracers = (sys.gettrace(), sys.getprofile())
-        self._hooks: Set[Any] = set()
+        self._start: List[Start] = []
+        self._kept: List[Tuple[Any, str, Any]] = []
+        LISTENERS.append(self.alarm)
+        self.keep(self)
 
     def start(self, pluginmanager: Any) -> None:
         """Take the fingerprint: every plugin of the environment is imported by now, and no code of the repository.
 
         A repository that is pytest, or a plugin of it, is judged by itself: what it registered is taken as right.
         """
-        self._print = Fingerprint()
-        self._tracers = (sys.gettrace(), sys.getprofile())
-        self._hooks = {implementation.function for _, implementation in _implementations(pluginmanager)}
+        hooks = frozenset(implementation.function for _, implementation in _implementations(pluginmanager))
+        self._start.append(Start(Fingerprint(), hooks, (sys.gettrace(), sys.getprofile())))
         if hasattr(sys, "addaudithook"):
             sys.addaudithook(self._make_audit())
+
+    def keep(self, owner: Any) -> None:
+        """Watch that an object's attributes stay the objects that they are."""
+        self._kept.extend((owner, name, getattr(owner, name)) for name in owner.__slots__)
 
     def alarm(self, text: str) -> None:
         """Say that something is wrong."""
@@ -133,28 +162,34 @@ class Guard:
 
     def after_test(self) -> None:
         """What a test may patch it has put back by now."""
-        self._check(self._print.hot)
+        for owner, name, value in self._kept:
+            if getattr(owner, name, None) is not value:
+                self.alarm(f"{name} of the test machinery was replaced")
+        if self._start:
+            self._check(self._start[0].fingerprint.hot)
 
     def finish(self, pluginmanager: Any) -> None:
         """The last look, when all tests have run."""
-        self._check(self._print.all)
+        if not self._start:
+            return
+        self._check(self._start[0].fingerprint.all)
         self.check_hooks(pluginmanager)
-        for tracer, before in zip((sys.gettrace(), sys.getprofile()), self._tracers):  # noqa: B905 - Python 3.6
+        for tracer, before in zip((sys.gettrace(), sys.getprofile()), self._start[0].tracers):  # noqa: B905 - Python 3.6
             if tracer is not None and tracer is not before and not self._is_trusted(tracer):
                 self.alarm("the code under test left a trace function behind")
 
     def _check(self, places: List[Place]) -> None:
-        for name, now in self._print.changes(places):
+        for name, now in changes(places):
             if not self._is_trusted(now):
                 self.alarm(f"{name or getattr(now, '__qualname__', '?')} of the test machinery was replaced")
 
     def check_hooks(self, pluginmanager: Any) -> None:
         """Every hook of pytest is implemented by the environment or by files that the patch does not touch."""
         for name, implementation in _implementations(pluginmanager):
-            if implementation.function not in self._hooks and not self._is_trusted(implementation.function):
+            if implementation.function not in self._start[0].hooks and not self._is_trusted(implementation.function):
                 self.alarm(f"{name} is hooked by code of the patch")
-        missing = self._hooks - {implementation.function for _, implementation in _implementations(pluginmanager)}
-        if any(str(getattr(function, "__module__", "")).startswith(PACKAGES) for function in missing):
+        missing = self._start[0].hooks - {implementation.function for _, implementation in _implementations(pluginmanager)}
+        if any(str(getattr(function, "__module__", "")).startswith((*PACKAGES, "__main__")) for function in missing):
             self.alarm("a hook of the test machinery was taken out")
 
     def _is_trusted(self, value: Any) -> bool:
@@ -171,9 +206,10 @@ class Guard:
         line = linecache.getline(path, code.co_firstlineno).strip()
         return line.startswith((f"def {code.co_name}", f"async def {code.co_name}", "@")) or "lambda" in line
 
-    def is_of_patch(self, code: CodeType) -> bool:
-        """Whether code lies in a file that the patch touches."""
-        return str(Path(code.co_filename).absolute()) in self._suspects
+    def is_raised_by_patch(self, traceback: Any) -> bool:
+        """Whether the innermost code of a traceback, the test machinery aside, lies in a file that the patch touches."""
+        code = who_raised(traceback)
+        return code is not None and str(Path(code.co_filename).absolute()) in self._suspects
 
     def _make_audit(self) -> Callable[[str, Tuple[Any, ...]], None]:
         suspects, alarm, frame = self._suspects, self.alarm, sys._getframe
@@ -185,10 +221,21 @@ class Guard:
                 if path in suspects:
                     alarm(f"{path} calls {event}: it searches or steers the interpreter that judges it")
             elif event == "object.__setattr__" and args[1] in patches:
-                if str(getattr(args[0], "__module__", "")).startswith(packages):
+                module = str(getattr(args[0], "__module__", ""))
+                if module == "__main__" or module.startswith(packages):
                     alarm(f"{args[1]} of {args[0].__qualname__}, a function of the test machinery, was set")
 
         return audit
+
+
+def who_raised(traceback: Any) -> Any:
+    """The innermost code that is not the test machinery's; None where it is all of that."""
+    code = None
+    while traceback is not None:
+        if not str(traceback.tb_frame.f_globals.get("__name__", "")).startswith(PACKAGES):
+            code = traceback.tb_frame.f_code
+        traceback = traceback.tb_next
+    return code
 
 
 def _implementations(pluginmanager: Any) -> Iterator[Tuple[str, Any]]:

@@ -33,7 +33,7 @@ import pluggy  # noqa: E402
 import pytest  # noqa: E402
 from _pytest._code import Traceback  # noqa: E402
 from turnwise_canary import Canary, passing_canaries  # noqa: E402
-from turnwise_guard import Guard  # noqa: E402
+from turnwise_guard import Guard, Sealed, who_raised  # noqa: E402
 from turnwise_supervisor import Row, Send, supervise  # noqa: E402
 
 # Switched off: writing into the repository (cacheprovider), and what costs start-up or a full collection at the end
@@ -56,16 +56,19 @@ SKIPPED, XFAILED = pytest.skip.Exception, pytest.xfail.Exception
 RANK = {"passed": 0, "skipped": 1, "failed": 2, "error": 3}
 
 
-class Results:
+class Results(metaclass=Sealed):
     """The pytest plugin: one row for every finished test, whatever ends the run afterwards."""
+
+    __slots__ = ("_explain", "_failed", "_guard", "_last", "_looked", "_running", "_send")
 
     def __init__(self, send: Send, guard: Guard, explain: bool) -> None:
         self._send = send
         self._guard = guard
         self._explain = explain
         self._running: Dict[str, Row] = {}
-        self._failed = 0
-        self._last: Any = None
+        self._failed: List[str] = []
+        self._last: List[Any] = []
+        self._looked: List[bool] = []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_load_initial_conftests(self, early_config: Any) -> None:
@@ -88,33 +91,34 @@ class Results:
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: Any, call: Any) -> Iterator[None]:
-        outcome = yield  # type: Any
+        raised = call.excinfo  # pytest puts one of its own in the place of a unittest.SkipTest
+        outcome: Any = yield
         if isinstance(item, Canary):
             return
         report = outcome.get_result()
         if call.when == "setup":  # a rerun starts anew
             self._running[item.nodeid] = {"id": item.nodeid, "outcome": "passed"}
         found = self._running.setdefault(item.nodeid, {"id": item.nodeid, "outcome": "passed"})
-        word = self._word(report, item, call)
+        word = self._word(report, item, raised)
         if RANK[word] > RANK[found["outcome"]]:
             found["outcome"] = word
         if report.failed and call.excinfo is not None and "failure" not in found:
             path = str(getattr(item, "path", None) or item.fspath)
             found["failure"] = _failure(call.excinfo, call.when, path, self._explain)
         if call.when == "teardown":
-            self._last = item
+            self._last[:] = [item]
             self._guard.before_and_after(item, before=False)
             self._guard.after_test()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         if nodeid in self._running:
             row = self._running.pop(nodeid)
-            self._failed += RANK[row["outcome"]] >= RANK["failed"]
+            self._failed.extend([nodeid] * (RANK[row["outcome"]] >= RANK["failed"]))
             self._send(row)
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_make_collect_report(self, collector: Any) -> Iterator[None]:
-        outcome = yield  # type: Any
+        outcome: Any = yield
         report = outcome.get_result()
         if report.failed:
             failure = {
@@ -124,24 +128,27 @@ class Results:
             }
             if getattr(report, "call", None) and report.call.excinfo is not None:
                 failure["exception"] = _type_name(report.call.excinfo.type)
-            self._failed += 1
+            self._failed.append(collector.nodeid)
             self._send({"id": collector.nodeid, "outcome": "error", "failure": failure})
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtestloop(self, session: Any) -> Iterator[None]:
         self._guard.check_hooks(session.config.pluginmanager)
         yield
-        for name in passing_canaries(self._last) if self._last is not None else ():
+        self._looked.append(True)
+        for name in passing_canaries(self._last[0]) if self._last else ():
             self._guard.alarm(f"a test made to fail ({name}) passed: something makes failing tests pass")
         self._guard.finish(session.config.pluginmanager)
 
     def finished(self, exit_code: int) -> None:
         """The last row. An exit code that denies the failures is one that something made."""
         if self._failed and exit_code == 0:
-            self._guard.alarm(f"pytest's exit code is 0, although {self._failed} tests failed")
+            self._guard.alarm(f"pytest's exit code is 0, although {self._failed[0]} failed")
+        if self._last and not self._looked:
+            self._guard.alarm("pytest ran tests, but never came to its own end")
         self._send({"exit_code": int(exit_code)})
 
-    def _word(self, report: Any, item: Any, call: Any) -> str:
+    def _word(self, report: Any, item: Any, raised: Any) -> str:
         """An expected failure passes, as in SWE-bench's grading; a failure outside the test's own call is an error.
 
         Only the tests may skip or expect a failure: where the patch's own code does, the test has failed.
@@ -150,28 +157,18 @@ class Results:
             return "failed" if report.when == "call" else "error"
         if not report.skipped:
             return "passed"
-        said = _who_raised(call.excinfo.tb) if _raised_on_purpose(call) else None
+        said = _is_on_purpose(raised) and who_raised(raised.tb) is not None
         expected = hasattr(report, "wasxfail")
-        if said is None and not expected:  # a mark
+        if not said and not expected:  # a mark
             return "skipped"
-        if self._guard.is_of_patch(said) if said is not None else not self._guard.expects_failure(item):
+        if self._guard.is_raised_by_patch(raised.tb) if said else not self._guard.expects_failure(item):
             self._guard.alarm(f"code of the patch skips {item.nodeid}, or declares its failure expected")
             return "failed"
         return "passed" if expected else "skipped"
 
 
-def _raised_on_purpose(call: Any) -> bool:
-    return call.excinfo is not None and isinstance(call.excinfo.value, (SKIPPED, XFAILED, unittest.SkipTest))
-
-
-def _who_raised(traceback: Any) -> Any:
-    """The innermost code that is not the test machinery's; None where it is all of that."""
-    code = None
-    while traceback is not None:
-        if not traceback.tb_frame.f_code.co_filename.startswith(INTERNAL):
-            code = traceback.tb_frame.f_code
-        traceback = traceback.tb_next
-    return code
+def _is_on_purpose(raised: Any) -> bool:
+    return raised is not None and isinstance(raised.value, (SKIPPED, XFAILED, unittest.SkipTest))
 
 
 def _type_name(kind: Type[BaseException]) -> str:
@@ -298,6 +295,7 @@ def main(results: str, secret: str, mode: str, suspects: str, *arguments: str) -
     def work(send: Send) -> int:
         guard = Guard([path for path in suspects.split(":") if path], lambda text: send({"alarm": text}))
         plugin = Results(send, guard, explain=mode == "explain")
+        guard.keep(plugin)
         code = run(plugin)
         plugin.finished(code)
         return code

@@ -60,6 +60,8 @@ class Recorder:
     def _listener(self, word: str) -> Callable[..., None]:
         def listen(test: Any, *arguments: Any) -> None:
             row = self._running.get(id(test))
+            if word == "skipped" and self._guard.is_raised_by_patch(sys.exc_info()[2]):
+                self._guard.alarm(f"code of the patch skips {test}")
             if row is None:  # a class's or a module's own set-up
                 self._send({"id": str(test), "outcome": word, "names": _names(test)})
             elif RANK[word] > RANK[row["outcome"]]:
