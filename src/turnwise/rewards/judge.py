@@ -12,7 +12,6 @@ from turnwise.types import ExecResult, SuiteResult, Task, Verdict, VerdictKind
 
 _UNITTEST = (("-m", "unittest"), ("./tests/runtests.py",), ("tests/runtests.py",))
 _UNITTEST_ID = re.compile(r"\w+ \([\w.]+\)")
-_NOT_STARTED = (126, 127)  # a shell's words for a program that it cannot run
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,9 @@ def judge(task: Task, run: Run, grader: Grader | None, duration_s: float) -> Ver
 
 
 def _not_reached(run: Run, grader: Grader | None) -> _Finding | None:
-    """What is to say of a run that has no record: the submitted code cannot do that, but for a row's own pytest."""
-    if run.record is not None or run.done.timed_out:
+    """What is to say of a run that never came to the tests: the submitted code cannot do that to our own runner."""
+    record = run.record
+    if run.done.timed_out or (record is not None and (record.started or not record.sealed or grader is not None)):
         return None
     last = (run.done.output.strip().splitlines() or ["no message"])[-1]
     if run.patch_refused:
@@ -66,8 +66,6 @@ def _not_reached(run: Run, grader: Grader | None) -> _Finding | None:
     if run.hidden_refused:
         reason = f"the task's hidden test patch does not apply to its own repository: {last}"
         return _Finding(VerdictKind.INFRASTRUCTURE_FAILURE, reason, {})
-    if grader is not None and run.done.exit_code not in _NOT_STARTED:
-        return _Finding(VerdictKind.UNRESOLVED, f"pytest cannot be imported with the patch: {last}", {})
     return _Finding(VerdictKind.INFRASTRUCTURE_FAILURE, f"the tests did not start: {last}", {})
 
 

@@ -12,8 +12,16 @@ from turnwise.types import Task
 
 # Compiled files, which Python trusts without looking at the source beside them; what Python runs at its start; metadata
 # of installed packages, where pytest looks for plugins.
-NEVER = tuple(
-    ["*.py[co]", "*sitecustomize.py", "*usercustomize.py", "*sitecustomize/*", "*usercustomize/*", "*.pth", "*.egg-info/*", "*.dist-info/*", "*.egg-link"]
+NEVER = (
+    "*.py[co]",
+    "*sitecustomize.py",
+    "*usercustomize.py",
+    "*sitecustomize/*",
+    "*usercustomize/*",
+    "*.pth",
+    "*.egg-info/*",
+    "*.dist-info/*",
+    "*.egg-link",
 )
 CONFIGURATION = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg", "pyproject.toml")
 TEST_FOLDERS = ("test", "tests", "testing")

@@ -41,16 +41,13 @@ def suite_command(
     code is under judgement.
     """
     mode = "explain" if explain else "plain"
-    return runner_command([results, secret, mode, ":".join(suspects), *(test_files or ())])
+    return supervised_command([results, secret, "pytest", mode, ":".join(suspects), *(test_files or ())])
 
 
-def runner_command(
-    words: Sequence[str],
-    python: Sequence[str] = ("python",),
-    assignments: Sequence[str] = (),
-    runner: str = "turnwise_results.py",
+def supervised_command(
+    words: Sequence[str], python: Sequence[str] = ("python",), assignments: Sequence[str] = ()
 ) -> str:
-    """The shell command that starts one of our runners.
+    """The shell command that starts our supervisor; see its module for the words.
 
     The repository's import paths (PYTHONPATH) are handed over under another name, because Python must not see them
     while pytest is imported; a fixed hash seed makes the order of sets the same in every run.
@@ -58,16 +55,8 @@ def runner_command(
     return (
         'env -u PYTHONPATH -u PYTHONSTARTUP -u PYTHONHOME TURNWISE_PYTHONPATH="$PYTHONPATH" PYTHONHASHSEED=0 '
         f"PYTHONDONTWRITEBYTECODE=1 {shlex.join([*assignments, *python])} -B -s "
-        f"{PLUGIN_DIR}/{runner} {shlex.join(words)} </dev/null 2>&1"
+        f"{PLUGIN_DIR}/turnwise_supervisor.py {shlex.join(words)} </dev/null 2>&1"
     )
-
-
-def supervised_command(words: Sequence[str]) -> str:
-    """The shell command that starts our supervisor for a command that is not pytest.
-
-    Nothing of the repository or the environment's packages is in the supervisor's way: `-I -S`.
-    """
-    return f"python -I -S -B {PLUGIN_DIR}/turnwise_supervisor.py {shlex.join(words)} </dev/null 2>&1"
 
 
 async def run_suite(
@@ -106,7 +95,8 @@ class Record:
     `suite` holds outcomes and failures only; `names` is what a log may call a test, by its id. `alarms` say, each in a
     sentence, what steered the tests that must not.
     `exit_code` is the tests' own (-N for signal N), None in a record that is cut short. `sealed`: it ends with the
-    supervisor's seal, so nothing else wrote it. `finished`: pytest came to its end. `log_digest` is of the log beside.
+    supervisor's seal, so nothing else wrote it. `started`, `finished`: pytest or the test program came to its start
+    and to its end. `log_digest` is of the log beside it.
 
     >>> read_record('{"id": "t.py::a", "outcome": "passed"}\\n', b"").suite.outcomes
     {'t.py::a': 'passed'}
@@ -116,6 +106,7 @@ class Record:
     alarms: tuple[str, ...]
     exit_code: int | None
     sealed: bool
+    started: bool
     finished: bool
     log_digest: str = ""
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -132,12 +123,14 @@ def read_record(text: str, secret: bytes) -> Record:
     alarms: list[str] = []
     names: dict[str, list[str]] = {}
     end: dict[str, Any] = {}
-    finished = False
+    started = finished = False
     for row in _rows(text):
         if "alarm" in row:
             alarms.append(row["alarm"])
         elif "exit_code" in row:
             finished = True
+        elif "runner" in row:
+            started = True
         elif "end" in row:
             end = row["end"]
         elif "id" in row:
@@ -148,7 +141,7 @@ def read_record(text: str, secret: bytes) -> Record:
                 failures[row["id"]] = _failure(row["failure"])
     suite = SuiteResult(outcomes, 0, "", False, 0.0, failures)
     sealed = _is_sealed(text, secret)
-    return Record(suite, tuple(alarms), end.get("exit_code"), sealed, finished, end.get("log", ""), names)
+    return Record(suite, tuple(alarms), end.get("exit_code"), sealed, started, finished, end.get("log", ""), names)
 
 
 def _rows(text: str) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,6 @@ from turnwise.rewards.protect import apply_options, configuration_of, suspect_fi
 from turnwise.rewards.suite import (
     read_record,
     results_path,
-    runner_command,
     suite_command,
     supervised_command,
     with_suite,
@@ -94,14 +93,15 @@ class Trial:
         if run is None:
             files = self.task.test_files
             return suite_command(self.results, files, explain=False, secret=HIDDEN_PATH, suspects=suspects)
+        head = [self.results, HIDDEN_PATH]
         if command is None:
-            return supervised_command([self.results, HIDDEN_PATH, run.command])
-        here = () if command.here else ("TURNWISE_HERE=",)
+            return supervised_command([*head, "shell", run.command])
         if command.is_pytest:
-            words = [self.results, HIDDEN_PATH, "own", ":".join(suspects), *command.arguments]
-            return runner_command(words, command.python, (*here, *command.assignments))
-        words = [self.results, HIDDEN_PATH, ":".join(suspects), run.command, *command.program, *command.arguments]
-        return runner_command(words, command.python, command.assignments, "turnwise_script.py")
+            here = () if command.here else ("TURNWISE_HERE=",)
+            words = [*head, "pytest", "own", ":".join(suspects), *command.arguments]
+            return supervised_command(words, command.python, (*here, *command.assignments))
+        words = [*head, "script", ":".join(suspects), run.command, *command.program, *command.arguments]
+        return supervised_command(words, command.python, command.assignments)
 
     @property
     def _command(self) -> PythonCommand | None:

@@ -1,6 +1,6 @@
 """Canaries: tests made to fail. Where one passes, something in the process makes failing tests pass.
 
-They go through the very machinery and hooks that the repository's tests go through, and stay out of pytest's own report.
+They go through the very machinery and hooks that the repository's tests go through, and stay out of pytest's report.
 """
 
 import unittest
@@ -29,6 +29,10 @@ def _raise_error() -> None:
 
 class Canary(pytest.Function):
     """A test that must fail."""
+
+    def repr_failure(self, excinfo: Any, style: Any = None) -> str:
+        """Nobody reads why a canary failed, and telling it takes pytest 10 ms."""
+        return ""
 
 
 def passing_canaries(item: Any, run: Callable[..., Any] = runner.runtestprotocol) -> List[str]:

@@ -1,7 +1,7 @@
 """Notices when code of the repository changes what judges it. Runs inside the sandbox, in the tests' own process.
 
-Code under test shares its process with the test machinery, so nothing here can make tampering impossible; it makes it show. Four
-looks, each at something else:
+Code under test shares its process with the test machinery, so nothing here can make tampering impossible; it makes it
+show. Four looks, each at something else:
 - a fingerprint of pytest, pluggy, unittest, the builtins and ourselves, taken before the repository's code is imported;
 - the hooks and plugins that are registered, and where their code lies;
 - an audit hook, which Python code cannot take off again: patching functions in place, searching the interpreter;
@@ -13,39 +13,111 @@ Code in files that the patch under judgement does not touch is trusted: it is th
 import linecache
 import os
 import sys
+from operator import attrgetter, is_
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Set, Tuple
-from unittest import mock
 
 PACKAGES = ("_pytest", "pluggy", "pytest", "unittest", "json", "turnwise_")
-# What is looked at after every test; the whole fingerprint is looked at once, in the end.
-HOT = frozenset(
-    ("builtins", "__main__", "turnwise_guard", "unittest.case", "unittest.result", "_pytest.runner", "_pytest.reports")
-    + ("_pytest.python", "_pytest.python_api", "_pytest.raises", "_pytest.outcomes", "_pytest.skipping")
-    + ("_pytest.unittest",)
+# What is looked at after every test, and what once more in the end: the modules that outcomes pass through.
+HOT = (
+    "builtins",
+    "turnwise_guard",
+    "turnwise_results",
+    "unittest.case",
+    "unittest.result",
+    "_pytest.runner",
+    "_pytest.reports",
+    "_pytest.python",
+    "_pytest.python_api",
+    "_pytest.raises",
+    "_pytest.outcomes",
+    "_pytest.skipping",
+    "_pytest.unittest",
+)
+WARM = (
+    "json",
+    "json.encoder",
+    "pytest",
+    "unittest",
+    "unittest.suite",
+    "unittest.loader",
+    "unittest.runner",
+    "pluggy._hooks",
+    "pluggy._callers",
+    "pluggy._manager",
+    "pluggy._result",
+    "_pytest.main",
+    "_pytest.fixtures",
+    "_pytest.terminal",
+    "_pytest.nodes",
+    "_pytest.assertion",
+    "_pytest.assertion.util",
+    "_pytest.config",
+    "turnwise_canary",
+    "turnwise_supervisor",
+    "turnwise_script",
 )
 SEARCHES = frozenset(("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames"))
 SEARCHES |= frozenset(("sys.settrace", "sys.setprofile"))
 MARKING = frozenset(("add_marker", "applymarker"))
 EXPECTED = "__unittest_expecting_failure__"
 PATCHES = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
-Place = Tuple[Dict[str, Any], str, Any, Any]
-LISTENERS: List[Callable[[str], None]] = []
-_UNTOUCHED = object()
+MEMBERS = (FunctionType, property, staticmethod, classmethod)
+_CODE = attrgetter("__code__")
+
+
+class Names:
+    """The functions and classes of one namespace (a module's or a class's), by identity, functions by their code too.
+
+    Compared without a line of Python for each: it is done after every test.
+    """
+
+    def __init__(self, owner: str, namespace: Any, is_wanted: Callable[[Any], bool]) -> None:
+        self._owner = owner
+        self._get = namespace.get
+        chosen = [(name, value) for name, value in namespace.items() if is_wanted(value)]
+        self._names = tuple(name for name, _ in chosen)
+        self._values = tuple(value for _, value in chosen)
+        inner = [getattr(value, "__func__", value) for value in self._values]
+        # Where there are audit hooks, ours reports that a function's code is set, but hears of every look at it too.
+        looked_at = inner if not hasattr(sys, "addaudithook") else ()
+        self._functions = tuple(function for function in looked_at if isinstance(function, FunctionType))
+        self._codes = tuple(map(_CODE, self._functions))
+
+    def changes(self) -> Iterator[Tuple[str, Any]]:
+        """(name, what stands there now) of each that is not as it was."""
+        if not all(map(is_, map(self._get, self._names), self._values)):
+            for name, value in zip(self._names, self._values):  # noqa: B905 - Python 3.6
+                if self._get(name) is not value:
+                    yield f"{self._owner}.{name}", self._get(name)
+        if not all(map(is_, map(_CODE, self._functions), self._codes)):
+            for function, code in zip(self._functions, self._codes):  # noqa: B905 - Python 3.6
+                if function.__code__ is not code:
+                    yield f"the code of {self._owner}.{function.__name__}", function
 
 
 class Fingerprint:
-    """Functions and classes by identity, functions by their code too."""
+    """The test machinery as it is now: what is to be looked at after every test, and all of it."""
 
     def __init__(self) -> None:
-        self.hot: List[Place] = []
-        self.all: List[Place] = []
-        for name, module in sorted(sys.modules.items()):
-            if name.startswith(PACKAGES) or name in HOT:
-                places = list(_places(vars(module), name))
-                self.all += places
-                self.hot += places if name in HOT else []
+        self.hot: List[Names] = []
+        self.all: List[Names] = []
+        for name in (*HOT, *WARM):
+            if name in sys.modules:
+                found = list(_names_of(name, vars(sys.modules[name])))
+                self.all += found
+                self.hot += found if name in HOT else []
+
+
+def _names_of(module: str, namespace: Any) -> Iterator[Names]:
+    if module == "builtins":
+        yield Names(module, namespace, callable)
+        return
+    yield Names(module, namespace, lambda value: isinstance(value, (FunctionType, type)))
+    for value in list(namespace.values()):
+        if isinstance(value, type) and value.__module__ == module:
+            yield Names(f"{module}.{value.__name__}", vars(value), lambda value: isinstance(value, MEMBERS))
 
 
 class Start(NamedTuple):
@@ -56,35 +128,7 @@ class Start(NamedTuple):
     tracers: Tuple[Any, Any]
 
 
-def changes(places: List[Place]) -> Iterator[Tuple[str, Any]]:
-    """(name, what stands there now) of each place that is not as it was."""
-    for namespace, name, value, code in places:
-        now = namespace.get(name, _UNTOUCHED)
-        if now is not value or (code is not None and value.__code__ is not code):
-            yield name, now
-
-
-def _places(namespace: Any, module: str) -> Iterator[Place]:
-    for name, value in list(namespace.items()):
-        if isinstance(value, FunctionType):
-            yield namespace, name, value, value.__code__
-        elif isinstance(value, type):
-            yield namespace, name, value, None
-            if value.__module__ == module and module != "builtins":
-                yield from _members(value)
-        elif module == "builtins" and name != "_":  # an interactive prompt's last value
-            yield namespace, name, value, None
-
-
-def _members(kind: type) -> Iterator[Place]:
-    namespace = vars(kind)  # a live view
-    for name, value in list(namespace.items()):
-        function = getattr(value, "__func__", value)
-        if isinstance(function, FunctionType):
-            yield namespace, name, value, None  # type: ignore[misc]
-            yield {"": function}, "", function, function.__code__
-        elif isinstance(value, property):
-            yield namespace, name, value, None  # type: ignore[misc]
+LISTENERS: List[Callable[[str], None]] = []
 
 
 class Sealed(type):
@@ -139,6 +183,8 @@ class Guard(metaclass=Sealed):
     def collected(self, item: Any) -> None:
         """Remember the code of a test at the moment that it was collected."""
         self._items[item.nodeid] = list(_functions(item))
+        if any(code.co_filename in self._suspects for _, code in self._items[item.nodeid]):
+            self.alarm(f"the code of {item.nodeid} is the patch's own")
         self._expect(item)
 
     def _expect(self, item: Any) -> None:
@@ -178,23 +224,26 @@ class Guard(metaclass=Sealed):
             if tracer is not None and tracer is not before and not self._is_trusted(tracer):
                 self.alarm("the code under test left a trace function behind")
 
-    def _check(self, places: List[Place]) -> None:
-        for name, now in changes(places):
-            if not self._is_trusted(now):
-                self.alarm(f"{name or getattr(now, '__qualname__', '?')} of the test machinery was replaced")
+    def _check(self, places: List[Names]) -> None:
+        for names in places:
+            for name, now in names.changes():
+                if not self._is_trusted(now):
+                    self.alarm(f"{name}, of the test machinery, was replaced")
 
     def check_hooks(self, pluginmanager: Any) -> None:
         """Every hook of pytest is implemented by the environment or by files that the patch does not touch."""
         for name, implementation in _implementations(pluginmanager):
             if implementation.function not in self._start[0].hooks and not self._is_trusted(implementation.function):
                 self.alarm(f"{name} is hooked by code of the patch")
-        missing = self._start[0].hooks - {implementation.function for _, implementation in _implementations(pluginmanager)}
-        if any(str(getattr(function, "__module__", "")).startswith((*PACKAGES, "__main__")) for function in missing):
+        missing = self._start[0].hooks - {
+            implementation.function for _, implementation in _implementations(pluginmanager)
+        }
+        if any(str(getattr(function, "__module__", "")).startswith(PACKAGES) for function in missing):
             self.alarm("a hook of the test machinery was taken out")
 
     def _is_trusted(self, value: Any) -> bool:
         """Whether a function (or what wraps one) is of a file, really there, that the patch does not touch."""
-        if isinstance(value, (mock.NonCallableMock, mock._patch)):
+        if type(value).__mro__[-2].__module__ == "unittest.mock":
             return True  # a test's own, of a wider scope than one test
         function = getattr(value, "__func__", value)
         code = getattr(function, "__code__", None)
@@ -207,7 +256,7 @@ class Guard(metaclass=Sealed):
         return line.startswith((f"def {code.co_name}", f"async def {code.co_name}", "@")) or "lambda" in line
 
     def is_raised_by_patch(self, traceback: Any) -> bool:
-        """Whether the innermost code of a traceback, the test machinery aside, lies in a file that the patch touches."""
+        """Whether the innermost code of a traceback, the test machinery aside, is of a file that the patch touches."""
         code = who_raised(traceback)
         return code is not None and str(Path(code.co_filename).absolute()) in self._suspects
 
@@ -222,7 +271,9 @@ class Guard(metaclass=Sealed):
                     alarm(f"{path} calls {event}: it searches or steers the interpreter that judges it")
             elif event == "object.__setattr__" and args[1] in patches:
                 module = str(getattr(args[0], "__module__", ""))
-                if module == "__main__" or module.startswith(packages):
+                if args[1] == "__code__" and frame(1).f_code.co_filename in suspects:
+                    alarm(f"code of the patch replaces the code of {args[0].__qualname__}")
+                elif module.startswith(packages):
                     alarm(f"{args[1]} of {args[0].__qualname__}, a function of the test machinery, was set")
 
         return audit

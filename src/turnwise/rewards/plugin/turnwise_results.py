@@ -1,6 +1,6 @@
-"""Runs pytest and reports what happened, test by test, to the supervisor. Runs inside the sandbox, on the task's Python.
+"""Runs pytest and reports what happened, test by test, to the supervisor. Runs inside the sandbox.
 
-Usage: python -B -s turnwise_results.py RESULTS_PATH SECRET_PATH explain|plain|own SUSPECTS [ARGUMENT ...]
+The supervisor's child imports it and calls `run(line, MODE, SUSPECTS, *ARGUMENTS)`; MODE is explain, plain or own.
 
 `explain` and `plain` run the test files given (none: the whole suite) in our own way: the repository's pytest
 configuration is not read. `own` runs pytest as the task's row wants it: the arguments are pytest's. SUSPECTS are the
@@ -10,8 +10,8 @@ Pytest and everything here are imported before the repository comes onto `sys.pa
 file in the repository named like a standard module, a `sitecustomize.py` or a made-up pytest plugin cannot take their
 place. Needs Python 3.6 and pytest 5 or later, nothing else; `explain` needs Python 3.8 and pytest 7.
 
-Each row of the record is {"id", "outcome", "failure"?}, or {"alarm"} where something steers the tests that must not; the
-row {"exit_code"} tells a finished run from one cut short.
+Each row of the record is {"id", "outcome", "failure"?}, or {"alarm"} where something steers the tests that must not;
+the row {"exit_code"} tells a finished run from one cut short.
 """
 
 import gc
@@ -34,7 +34,7 @@ import pytest  # noqa: E402
 from _pytest._code import Traceback  # noqa: E402
 from turnwise_canary import Canary, passing_canaries  # noqa: E402
 from turnwise_guard import Guard, Sealed, who_raised  # noqa: E402
-from turnwise_supervisor import Row, Send, supervise  # noqa: E402
+from turnwise_supervisor import Line, Row  # noqa: E402
 
 # Switched off: writing into the repository (cacheprovider), and what costs start-up or a full collection at the end
 # (unraisableexception alone: 90 ms) and decides no outcome.
@@ -56,13 +56,14 @@ SKIPPED, XFAILED = pytest.skip.Exception, pytest.xfail.Exception
 RANK = {"passed": 0, "skipped": 1, "failed": 2, "error": 3}
 
 
-class Results(metaclass=Sealed):
+class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a sibling found by the script's folder
     """The pytest plugin: one row for every finished test, whatever ends the run afterwards."""
 
-    __slots__ = ("_explain", "_failed", "_guard", "_last", "_looked", "_running", "_send")
+    __slots__ = ("_explain", "_failed", "_guard", "_last", "_looked", "_running", "_send", "_wait")
 
-    def __init__(self, send: Send, guard: Guard, explain: bool) -> None:
-        self._send = send
+    def __init__(self, line: Line, guard: Guard, explain: bool) -> None:
+        self._send = line.send
+        self._wait = line.wait
         self._guard = guard
         self._explain = explain
         self._running: Dict[str, Row] = {}
@@ -73,10 +74,11 @@ class Results(metaclass=Sealed):
     @pytest.hookimpl(tryfirst=True)
     def pytest_load_initial_conftests(self, early_config: Any) -> None:
         self._guard.start(early_config.pluginmanager)
+        self._wait()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: Any) -> None:
-        """Tests run in this process, whatever pytest-xdist was told: elsewhere nothing of this would look after them."""
+        """Tests run in this process, whatever pytest-xdist was told: elsewhere nothing would look after them."""
         if hasattr(config.option, "numprocesses"):
             config.option.numprocesses, config.option.tx, config.option.dist = 0, [], "no"
 
@@ -281,29 +283,20 @@ def _own_way(arguments: List[str]) -> Callable[[Results], int]:
     return lambda results: int(pytest.main(arguments, plugins=[results]))
 
 
-def main(results: str, secret: str, mode: str, suspects: str, *arguments: str) -> int:
-    """Run the tests under supervision and return pytest's exit code."""
+def run(line: Line, mode: str, suspects: str, *arguments: str) -> int:
+    """Run the tests in this process and return pytest's exit code."""
+    line.send({"runner": "pytest"})
     paths = os.environ.pop("TURNWISE_PYTHONPATH", "")
     here = os.environ.pop("TURNWISE_HERE", str(Path.cwd()))
-    run = _own_way(list(arguments)) if mode == "own" else _our_way(mode, list(arguments))
+    start = _own_way(list(arguments)) if mode == "own" else _our_way(mode, list(arguments))
     if paths:
         os.environ["PYTHONPATH"] = paths  # for the Python processes that tests start
     sys.path[0:1] = [path for path in (here, *paths.split(os.pathsep)) if path]
     gc.freeze() if hasattr(gc, "freeze") else None
     gc.enable()
-
-    def work(send: Send) -> int:
-        guard = Guard([path for path in suspects.split(":") if path], lambda text: send({"alarm": text}))
-        plugin = Results(send, guard, explain=mode == "explain")
-        guard.keep(plugin)
-        code = run(plugin)
-        plugin.finished(code)
-        return code
-
-    return supervise(results, secret, results + ".log" if mode == "own" else "", work)
-
-
-if __name__ == "__main__":
-    code = main(*sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(code if code >= 0 else 128 - code)
+    guard = Guard([path for path in suspects.split(":") if path], lambda text: line.send({"alarm": text}))
+    plugin = Results(line, guard, explain=mode == "explain")
+    guard.keep(plugin)
+    code = start(plugin)
+    plugin.finished(code)
+    return code

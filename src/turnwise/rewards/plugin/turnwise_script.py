@@ -1,6 +1,6 @@
 """Runs a row's own test program, such as Django's tests/runtests.py, and reports what unittest says of each test.
 
-Usage: python -B -s turnwise_script.py RESULTS_PATH SECRET_PATH SUSPECTS COMMAND [-m] NAME [ARGUMENT ...]
+The supervisor's child imports it and calls `run(line, SUSPECTS, COMMAND, *WORDS)`; WORDS are [-m] NAME [ARGUMENT ...].
 
 The program runs as `python [-m] NAME ARGUMENT ...` would run it, in a child process of the supervisor. A NAME that is a
 file but no Python makes a shell run COMMAND instead, which reports nothing. Needs Python 3.6 or later, nothing else.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 from turnwise_guard import Guard
-from turnwise_supervisor import Row, Send, run_shell, supervise
+from turnwise_supervisor import Line, Row, run_shell
 
 WORDS = {
     "addSuccess": "passed",
@@ -33,7 +33,7 @@ RANK = {"passed": 0, "skipped": 1, "failed": 2, "error": 3}
 class Recorder:
     """Listens to every `unittest.TestResult`: the class's own methods are wrapped before anything else is imported."""
 
-    def __init__(self, send: Send, guard: Guard) -> None:
+    def __init__(self, send: Callable[[Row], None], guard: Guard) -> None:
         self._send = send
         self._guard = guard
         self._running: Dict[int, Row] = {}
@@ -112,28 +112,20 @@ def _is_python(name: str) -> bool:
         return False
 
 
-def main(results: str, secret: str, suspects: str, command: str, *words: str) -> int:
-    """Run the program under supervision; its exit code."""
+def run(line: Line, suspects: str, command: str, *words: str) -> int:
+    """Run the program in this process; its exit code."""
+    if words[0] != "-m" and not _is_python(words[0]):
+        return int(run_shell(line, command))
     paths = os.environ.pop("TURNWISE_PYTHONPATH", "")
     if paths:
         os.environ["PYTHONPATH"] = paths
     here = str(Path.cwd()) if words[0] == "-m" else ""
     sys.path[0:1] = [path for path in (here, *paths.split(os.pathsep)) if path]
-
-    def work(send: Send) -> int:
-        guard = Guard([path for path in suspects.split(":") if path], lambda text: send({"alarm": text}))
-        Recorder(send, guard).install()
-        guard.start(None)
-        code = _run(list(words))
-        guard.finish(None)
-        send({"exit_code": code})
-        return code
-
-    ours = words[0] == "-m" or _is_python(words[0])
-    return supervise(results, secret, results + ".log", work if ours else run_shell(command))
-
-
-if __name__ == "__main__":
-    ended = main(*sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(ended if ended >= 0 else 128 - ended)
+    guard = Guard([path for path in suspects.split(":") if path], lambda text: line.send({"alarm": text}))
+    Recorder(line.send, guard).install()
+    guard.start(None)
+    line.wait()
+    code = _run(list(words))
+    guard.finish(None)
+    line.send({"exit_code": code})
+    return code

@@ -1,15 +1,17 @@
 """Runs tests in a child process and keeps what they report where the child cannot change it. Runs inside the sandbox.
 
-Usage: python -s turnwise_supervisor.py RESULTS_PATH SECRET_PATH COMMAND    (turnwise_results.py uses it as a module)
+Usage: python -B -s turnwise_supervisor.py RESULTS_PATH SECRET_PATH KIND [ARGUMENT ...]
+
+KIND is "pytest" (turnwise_results.py) or "script" (turnwise_script.py), each with its arguments, or "shell" with a
+command.
 
 The tests report through a pipe, each line numbered and signed with a key of this run, so that a line which something
-else wrote, held back or repeated shows. Standard output goes through a second pipe: what was printed stays printed. When
-the child has ended, whatever it left running is killed, and only then the record is written, sealed with a secret that
-the child has never had in its memory: the file at SECRET_PATH begins with it, and is deleted before the child may start.
-Needs Python 3.6 or later, nothing else.
+else wrote, held back or repeated shows. Standard output goes through a second pipe: what was printed stays printed.
+When the child has ended, whatever it left running is killed, and only then the record is written, sealed with a secret
+that the child has never had in its memory: the file at SECRET_PATH begins with it, and is gone before any code of the
+repository may run. Needs Python 3.6 or later, nothing else.
 """
 
-import ctypes
 import json
 import os
 import select
@@ -17,34 +19,43 @@ import signal
 import sys
 import time
 import traceback
-from hashlib import blake2b
+from _blake2 import blake2b  # hashlib loads all of OpenSSL first
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Tuple
 
 Row = Dict[str, Any]
-Send = Callable[[Row], None]
 LOG_BYTES = 64 * 1024 * 1024
 KILL_S = 5.0
 _PR_SET_DUMPABLE = 4
 
 
-def supervise(results: str, secret: str, log: str, work: Callable[[Send], int]) -> int:
+class Line(NamedTuple):
+    """The child's end of the line to its supervisor.
+
+    `send` reports one row. `wait` returns when the repository's code may run: to be called before it does.
+    """
+
+    send: Callable[[Row], None]
+    wait: Callable[[], None]
+
+
+def supervise(results: str, secret: str, log: str, work: Callable[[Line], int]) -> int:
     """Run `work` in a child process and write the sealed record of it; the child's exit code (-N for signal N).
 
-    `work` gets the function that reports one row; what it returns is the child's exit code. `secret` is the path of
-    the file whose first word seals the record ("-": no seal). With a `log` path the child's output goes there.
+    What `work` returns is the child's exit code. `secret` is the path of the file whose first word seals the record
+    ("-": no seal). With a `log` path the child's output goes there.
     """
-    record = os.open(results, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # from here on the tests count as reached
+    record = os.open(results, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     reports, output, start = os.pipe(), os.pipe(), os.pipe()
     key = os.urandom(32)
     child = os.fork()
     if child == 0:
-        _be_child(reports, output if log else None, start, key, work)
+        _be_child(reports, output, start, key, bool(log), work)
     for end in (reports[1], output[1], start[0]):
         os.close(end)
+    woken = _wake_on_exit()
     seal = _take_secret(secret)
     watch = _Watch(record, key, log)
-    woken = _wake_on_exit()
     os.close(start[1])  # what the child waits for
     status = watch.follow(child, reports[0], output[0], woken)
     left = _kill_left_overs(time.monotonic() + KILL_S)
@@ -54,20 +65,20 @@ def supervise(results: str, secret: str, log: str, work: Callable[[Send], int]) 
 
 def _be_child(
     reports: Tuple[int, int],
-    output: Optional[Tuple[int, int]],
+    output: Tuple[int, int],
     start: Tuple[int, int],
     key: bytes,
-    work: Callable[[Send], int],
+    logged: bool,
+    work: Callable[[Line], int],
 ) -> NoReturn:
     os.close(start[1])
     os.close(reports[0])
-    if output is not None:
+    if logged:
         os.dup2(output[1], 1)
         os.dup2(output[1], 2)
-    os.read(start[0], 1)
     code = 70
     try:
-        code = work(_sender(reports[1], key))
+        code = work(Line(_sender(reports[1], key), lambda: _read(start[0])))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -76,7 +87,11 @@ def _be_child(
         os._exit(code)  # a thread that a test left behind cannot hold the run up
 
 
-def _sender(fd: int, key: bytes) -> Send:
+def _read(fd: int) -> None:
+    os.read(fd, 1)
+
+
+def _sender(fd: int, key: bytes) -> Callable[[Row], None]:
     """Reports rows; in a process that the tests forked it does nothing."""
     owner, numbers, dumps, write, getpid = os.getpid(), iter(range(1 << 62)), json.dumps, os.write, os.getpid
 
@@ -102,6 +117,8 @@ def _take_secret(path: str) -> bytes:
     with Path(path).open("rb") as file:
         secret = file.readline().split()[0]
     Path(path).unlink()
+    import ctypes  # here, where it costs the child no time
+
     # No process of the same user can look into this one from now on, nor into what /proc tells of it.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     return secret
@@ -239,15 +256,28 @@ def _write_sealed(results: str, rows: List[Row], seal: bytes) -> None:
     draft.replace(results)
 
 
-def run_shell(command: str) -> Callable[[Send], int]:
-    """Work that a shell does; nothing is reported of it but its exit code."""
+def run_shell(line: Line, command: str) -> int:
+    """Have a shell run a command; nothing is reported of it but its exit code."""
+    paths = os.environ.pop("TURNWISE_PYTHONPATH", "")
+    if paths:
+        os.environ["PYTHONPATH"] = paths
+    line.wait()
+    os.execvp("/bin/bash", ["bash", "-c", command])
 
-    def work(send: Send) -> int:
-        os.execvp("/bin/bash", ["bash", "-c", command])
 
-    return work
+def main(results: str, secret: str, kind: str, *arguments: str) -> int:
+    """Run the tests; their exit code, as a shell has it. What imports pytest is imported in the child only."""
+
+    def work(line: Line) -> int:
+        if kind == "shell":
+            return run_shell(line, *arguments)
+        module = __import__("turnwise_results" if kind == "pytest" else "turnwise_script")
+        return int(module.run(line, *arguments))
+
+    logged = kind != "pytest" or arguments[0] == "own"
+    code = supervise(results, secret, results + ".log" if logged else "", work)
+    return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":
-    ended = supervise(sys.argv[1], sys.argv[2], sys.argv[1] + ".log", run_shell(sys.argv[3]))
-    sys.exit(ended if ended >= 0 else 128 - ended)
+    os._exit(main(*sys.argv[1:]))  # an orderly end of the interpreter takes 5 ms
