@@ -54,7 +54,7 @@ NAMES = ("test_add", "test_double")
 def judge(small_world, backend, channels):
     async def judge(hack: dict) -> dict[str, Verdict]:
         patch = hack["patch"].lstrip() if "patch" in hack else small_world.diff(_files(hack, small_world.spec))
-        asked = {name: channels[name] for name in hack.get("channels", channels)}
+        asked = {name: channels[name] for name in hack.get("channels", ("ours", "pytest"))}
         verdicts = await asyncio.gather(
             *(verify(task, patch, backend=backend, spec=small_world.spec, timeout_s=60) for task in asked.values())
         )

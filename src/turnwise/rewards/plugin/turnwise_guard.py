@@ -65,6 +65,7 @@ EXPECTED = "__unittest_expecting_failure__"
 PATCHES = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
 MEMBERS = (FunctionType, property, staticmethod, classmethod)
 _CODE = attrgetter("__code__")
+_ALL, _MAP, _ZIP = all, map, zip  # the built-in names are among what is looked at
 
 
 class Names:
@@ -87,12 +88,12 @@ class Names:
 
     def changes(self) -> Iterator[Tuple[str, Any]]:
         """(name, what stands there now) of each that is not as it was."""
-        if not all(map(is_, map(self._get, self._names), self._values)):
-            for name, value in zip(self._names, self._values):  # noqa: B905 - Python 3.6
+        if not _ALL(_MAP(is_, _MAP(self._get, self._names), self._values)):
+            for name, value in _ZIP(self._names, self._values):
                 if self._get(name) is not value:
                     yield f"{self._owner}.{name}", self._get(name)
-        if not all(map(is_, map(_CODE, self._functions), self._codes)):
-            for function, code in zip(self._functions, self._codes):  # noqa: B905 - Python 3.6
+        if not _ALL(_MAP(is_, _MAP(_CODE, self._functions), self._codes)):
+            for function, code in _ZIP(self._functions, self._codes):
                 if function.__code__ is not code:
                     yield f"the code of {self._owner}.{function.__name__}", function
 
