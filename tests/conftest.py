@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import venv
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -28,11 +28,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @dataclass(frozen=True)
 class SmallWorld:
-    """`task`'s repository lies at `spec.root`; `diff(files)` is the patch that gives files (by path) other contents."""
+    """`task`'s repository lies at `spec.root`; `diff(files)` is the patch that gives files (by path) other contents,
+    or removes them (None)."""
 
     task: Task
     spec: SandboxSpec
-    diff: Callable[[dict[str, str]], str]
+    diff: Callable[[Mapping[str, str | None]], str]
 
     async def prepare(self, task: Task) -> SandboxSpec:
         return self.spec
@@ -66,7 +67,7 @@ def small_world(bare_python: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     git(root, "commit", "-q", "-m", "base")
     commit = git(root, "rev-parse", "HEAD").strip()
 
-    def diff(files: dict[str, str]) -> str:
+    def diff(files: Mapping[str, str | None]) -> str:
         return changes(root, files, tmp_path_factory.mktemp("diff"))
 
     task = Task(
@@ -96,13 +97,16 @@ async def backend() -> AsyncIterator[LocalBackend]:
     await backend.close()
 
 
-def changes(root: Path, files: dict[str, str], scratch: Path) -> str:
+def changes(root: Path, files: Mapping[str, str | None], scratch: Path) -> str:
     copy = scratch / "copy"
     shutil.copytree(root, copy)
     for name, text in files.items():
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_text(text)
-    git(copy, "add", "-A")
+        if text is None:
+            (copy / name).unlink(missing_ok=True)
+        else:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_text(text)
+    git(copy, "add", "-A", "--force")
     return git(copy, "diff", "--cached", "--no-renames", "--full-index")
 
 

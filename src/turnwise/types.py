@@ -320,17 +320,22 @@ class VerdictKind(StrEnum):
     PATCH_DOES_NOT_APPLY = "patch_does_not_apply"
     TESTS_TIMED_OUT = "tests_timed_out"
     INFRASTRUCTURE_FAILURE = "infrastructure_failure"
+    TAMPERING = "tampering"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The hidden tests' word on a patch. Outcomes by test id: "passed", "failed", "error", "skipped" or "missing"."""
+    """The hidden tests' word on a patch. Outcomes by test id: "passed", "failed", "error", "skipped" or "missing".
+
+    `reason` says in a sentence why it is not resolved.
+    """
 
     kind: VerdictKind
     fail_to_pass: Mapping[str, str] = field(default_factory=dict)
     pass_to_pass: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
     duration_s: float = 0.0
+    reason: str = ""
 
     @property
     def resolved(self) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from turnwise.rewards import FreshSuiteRunner, run_suite, with_suite
-from turnwise.rewards.suite import parse_results
+from turnwise.rewards.suite import read_record
 from turnwise.types import SuiteResult
 
 CALC = """\
@@ -208,4 +208,4 @@ async def test_the_order_of_sets_is_the_same_in_every_run(suite):
 def test_a_line_cut_short_is_passed_over():
     whole = '{"id": "t.py::a", "outcome": "passed"}\n'
 
-    assert parse_results(whole + whole[:20]).outcomes == {"t.py::a": "passed"}
+    assert read_record(whole + whole[:20], b"").suite.outcomes == {"t.py::a": "passed"}

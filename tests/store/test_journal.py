@@ -17,7 +17,7 @@ from turnwise.types import FormatError, StopReason, Turn, Verdict, VerdictKind
 
 KEY = EpisodeKey("rl-1", "train", 3, "toolz__toolz-17", 5)
 OPENING = [1, 2, 3]
-VERDICT = Verdict(VerdictKind.RESOLVED, {"t.py::a": "passed"}, {"t.py::b": "skipped"}, "2 passed", 0.4)
+VERDICT = Verdict(VerdictKind.RESOLVED, {"t.py::a": "passed"}, {"t.py::b": "skipped"}, "2 passed", 0.4, "why")
 
 
 def stored_turn(index: int, start: int, tokens=(7, 8, 9), observation=(4, 5), format_error=None) -> StoredTurn:
@@ -202,6 +202,22 @@ def test_what_is_no_journal_is_refused(tmp_path):
         Journal.open(tmp_path / "foreign", "recipe")
     with pytest.raises(InputError, match="no run here"):
         Journal.read(tmp_path / "nowhere")
+
+
+def test_a_journal_of_format_1_is_read_and_goes_on(tmp_path):
+    path = tmp_path / "journal.db"
+    with Journal.open(path, "recipe") as journal:
+        journal.record_verdict(KEY.task_id, "old", VERDICT)
+    connection = sqlite3.connect(path)
+    connection.executescript("ALTER TABLE verdicts DROP COLUMN reason; PRAGMA user_version=1;")
+    connection.close()
+
+    with Journal.read(path) as journal:
+        assert journal.verdict(KEY.task_id, "old") == replace(VERDICT, reason="")
+    with Journal.open(path, "recipe") as journal:
+        journal.record_verdict(KEY.task_id, "new", VERDICT)
+        assert journal.verdict(KEY.task_id, "old") == replace(VERDICT, reason="")
+        assert journal.verdict(KEY.task_id, "new") == VERDICT
 
 
 WRITE_UNTIL_KILLED = """

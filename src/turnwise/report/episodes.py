@@ -14,6 +14,7 @@ _VERDICTS = {
     VerdictKind.EMPTY_PATCH: "the working tree was not changed, so there was nothing to test",
     VerdictKind.PATCH_DOES_NOT_APPLY: "the patch does not apply to a clean checkout",
     VerdictKind.TESTS_TIMED_OUT: "the hidden tests did not end in time",
+    VerdictKind.TAMPERING: "the patch tampers with the tests that judge it, so nothing they say counts",
     VerdictKind.INFRASTRUCTURE_FAILURE: "the machine failed during verification, which says nothing about the patch",
 }
 

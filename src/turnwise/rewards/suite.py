@@ -1,10 +1,12 @@
 """Runs a repository's own pytest suite in a sandbox; outcomes come from structured results, never from the log."""
 
+import hmac
 import json
 import secrets
 import shlex
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,35 @@ def results_path() -> str:
     return f"/tmp/turnwise-{secrets.token_hex(16)}.jsonl"
 
 
-def suite_command(results: str, test_files: Sequence[str] | None, explain: bool = True) -> str:
+def suite_command(
+    results: str,
+    test_files: Sequence[str] | None,
+    explain: bool = True,
+    *,
+    secret: str = "-",
+    suspects: Sequence[str] = (),
+) -> str:
     """The shell command that runs the files (None: the whole suite) from the repository's root.
+
+    `secret` is the path of a file in the sandbox whose first word seals the results, `suspects` are the files whose
+    code is under judgement.
+    """
+    mode = "explain" if explain else "plain"
+    return supervised_command([results, secret, "pytest", mode, ":".join(suspects), *(test_files or ())])
+
+
+def supervised_command(
+    words: Sequence[str], python: Sequence[str] = ("python",), assignments: Sequence[str] = ()
+) -> str:
+    """The shell command that starts our supervisor; see its module for the words.
 
     The repository's import paths (PYTHONPATH) are handed over under another name, because Python must not see them
     while pytest is imported; a fixed hash seed makes the order of sets the same in every run.
     """
-    words = [f"{PLUGIN_DIR}/turnwise_results.py", results, "explain" if explain else "plain", *(test_files or ())]
     return (
         'env -u PYTHONPATH -u PYTHONSTARTUP -u PYTHONHOME TURNWISE_PYTHONPATH="$PYTHONPATH" PYTHONHASHSEED=0 '
-        f"PYTHONDONTWRITEBYTECODE=1 python -B -s {shlex.join(words)} </dev/null 2>&1"
+        f"PYTHONDONTWRITEBYTECODE=1 {shlex.join([*assignments, *python])} -B -s "
+        f"{PLUGIN_DIR}/turnwise_supervisor.py {shlex.join(words)} </dev/null 2>&1"
     )
 
 
@@ -58,9 +79,8 @@ async def run_suite(
         lines = (await sandbox.read(path)).decode(errors="replace")
     except FileNotFoundError:  # Python or pytest did not even start: the log says why
         lines = ""
-    result = parse_results(lines)
     return replace(
-        result,
+        read_record(lines, b"").suite,
         log=done.output[-LOG_CHARS:],
         timed_out=done.timed_out,
         exit_code=done.exit_code,
@@ -68,24 +88,76 @@ async def run_suite(
     )
 
 
-def parse_results(lines: str) -> SuiteResult:
-    """The outcomes in the plugin's JSON lines; what the command itself tells (log, exit code, times) is left empty.
+@dataclass(frozen=True)
+class Record:
+    """What the supervisor kept of one run of tests.
 
-    A line cut short by a kill or a full disk is passed over: its test counts as missing.
+    `suite` holds outcomes and failures only; `names` is what a log may call a test, by its id. `alarms` say, each in a
+    sentence, what steered the tests that must not.
+    `exit_code` is the tests' own (-N for signal N), None in a record that is cut short. `sealed`: it ends with the
+    supervisor's seal, so nothing else wrote it. `started`, `finished`: pytest or the test program came to its start
+    and to its end. `log_digest` is of the log beside it.
+
+    >>> read_record('{"id": "t.py::a", "outcome": "passed"}\\n', b"").suite.outcomes
+    {'t.py::a': 'passed'}
+    """
+
+    suite: SuiteResult
+    alarms: tuple[str, ...]
+    exit_code: int | None
+    sealed: bool
+    started: bool
+    finished: bool
+    log_digest: str = ""
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def read_record(text: str, secret: bytes) -> Record:
+    """The record in the supervisor's JSON lines, sealed with `secret`.
+
+    A line cut short by a kill or a full disk is passed over: its test counts as missing. A test reported
+    with two outcomes is an alarm.
     """
     outcomes: dict[str, str] = {}
     failures: dict[str, TestFailure] = {}
-    for line in lines.splitlines():
+    alarms: list[str] = []
+    names: dict[str, list[str]] = {}
+    end: dict[str, Any] = {}
+    started = finished = False
+    for row in _rows(text):
+        if "alarm" in row:
+            alarms.append(row["alarm"])
+        elif "exit_code" in row:
+            finished = True
+        elif "runner" in row:
+            started = True
+        elif "end" in row:
+            end = row["end"]
+        elif "id" in row:
+            if outcomes.setdefault(row["id"], row["outcome"]) != row["outcome"]:
+                alarms.append(f"{row['id']} was reported as {outcomes[row['id']]} and as {row['outcome']}")
+            names[row["id"]] = row.get("names", [row["id"]])
+            if "failure" in row:
+                failures[row["id"]] = _failure(row["failure"])
+    suite = SuiteResult(outcomes, 0, "", False, 0.0, failures)
+    sealed = _is_sealed(text, secret)
+    return Record(suite, tuple(alarms), end.get("exit_code"), sealed, started, finished, end.get("log", ""), names)
+
+
+def _rows(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if "id" not in row:
-            continue
-        outcomes[row["id"]] = row["outcome"]
-        if "failure" in row:
-            failures[row["id"]] = _failure(row["failure"])
-    return SuiteResult(outcomes, 0, "", False, 0.0, failures)
+        if isinstance(row, dict):
+            yield row
+
+
+def _is_sealed(text: str, secret: bytes) -> bool:
+    body, _, last = text.rstrip("\n").rpartition("\n")
+    expected = blake2b(f"{body}\n".encode(), key=secret, digest_size=32).hexdigest()
+    return hmac.compare_digest(last.encode(), json.dumps({"seal": expected}).encode())
 
 
 def _failure(row: dict[str, Any]) -> TestFailure:

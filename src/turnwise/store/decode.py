@@ -65,7 +65,8 @@ def turn(row: sqlite3.Row) -> StoredTurn:
 def verdict(row: sqlite3.Row) -> Verdict:
     """A verdict with its outcomes by test."""
     fail_to_pass, pass_to_pass = json.loads(row["fail_to_pass"]), json.loads(row["pass_to_pass"])
-    return Verdict(VerdictKind(row["kind"]), fail_to_pass, pass_to_pass, row["log"], row["duration_s"])
+    reason = row["reason"] if "reason" in row.keys() else ""  # noqa: SIM118 - a row iterates over its values
+    return Verdict(VerdictKind(row["kind"]), fail_to_pass, pass_to_pass, row["log"], row["duration_s"], reason)
 
 
 def summary(row: sqlite3.Row) -> EpisodeSummary:

@@ -16,7 +16,7 @@ from turnwise.errors import InputError, StoreError
 from turnwise.store import decode
 from turnwise.store.lock import lock_run
 from turnwise.store.rows import EpisodeKey, EpisodeSummary, Evaluation, InfraFailure, StoredEpisode, StoredTurn, Update
-from turnwise.store.schema import SCHEMA_VERSION, connect, create_tables, schema_version
+from turnwise.store.schema import READABLE, SCHEMA_VERSION, connect, create_tables, schema_version, upgrade_tables
 from turnwise.types import StopReason, Verdict
 
 _INSERT_TURN = "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -153,8 +153,8 @@ class Journal:
         """Keep a verdict for every episode that ends with the same patch."""
         outcomes = json.dumps(dict(verdict.fail_to_pass)), json.dumps(dict(verdict.pass_to_pass))
         self._write(
-            "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (task_id, _patch_hash(patch), verdict.kind, *outcomes, verdict.log, verdict.duration_s),
+            "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (task_id, _patch_hash(patch), verdict.kind, *outcomes, verdict.log, verdict.duration_s, verdict.reason),
         )
 
     # Training, evaluation, failures
@@ -222,7 +222,9 @@ class Journal:
         version = schema_version(self._connection)
         if version == 0 and new:
             create_tables(self._connection)
-        elif version != SCHEMA_VERSION:
+        elif version in READABLE and version < SCHEMA_VERSION and new:
+            upgrade_tables(self._connection)
+        elif version not in READABLE:
             raise StoreError(f"{self.path} has format {version}; this Turnwise reads format {SCHEMA_VERSION}")
 
     def _check_recipe(self, recipe_hash: str) -> None:

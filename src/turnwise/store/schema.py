@@ -9,7 +9,8 @@ the file stays consistent. It saves an fsync for every turn.
 import sqlite3
 from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, SCHEMA_VERSION)  # format 1 kept no reason beside a verdict
 
 TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -25,7 +26,8 @@ CREATE TABLE turns (
     logprobs BLOB NOT NULL, observation_ids BLOB NOT NULL, PRIMARY KEY (episode_id, turn));
 CREATE TABLE verdicts (
     task_id TEXT NOT NULL, patch_hash TEXT NOT NULL, kind TEXT NOT NULL, fail_to_pass TEXT NOT NULL,
-    pass_to_pass TEXT NOT NULL, log TEXT NOT NULL, duration_s REAL NOT NULL, PRIMARY KEY (task_id, patch_hash));
+    pass_to_pass TEXT NOT NULL, log TEXT NOT NULL, duration_s REAL NOT NULL, reason TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (task_id, patch_hash));
 CREATE TABLE updates (
     stage TEXT NOT NULL, iteration INTEGER NOT NULL, step INTEGER NOT NULL, metrics TEXT NOT NULL,
     PRIMARY KEY (stage, iteration, step));
@@ -52,6 +54,12 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
 def schema_version(connection: sqlite3.Connection) -> int:
     """0 for a new file."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def upgrade_tables(connection: sqlite3.Connection) -> None:
+    """Bring a file of format 1 to the present format, all or nothing."""
+    column = "ALTER TABLE verdicts ADD COLUMN reason TEXT NOT NULL DEFAULT ''"
+    connection.executescript(f"BEGIN IMMEDIATE; {column}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
 
 
 def create_tables(connection: sqlite3.Connection) -> None:

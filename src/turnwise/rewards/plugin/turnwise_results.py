@@ -1,36 +1,40 @@
-"""Runs pytest and writes what happened, test by test, as JSON lines. Runs inside the sandbox, on the task's own Python.
+"""Runs pytest and reports what happened, test by test, to the supervisor. Runs inside the sandbox.
 
-Usage: python -B -s turnwise_results.py RESULTS_PATH explain|plain [TEST_FILE ...]     (no file: the whole suite)
+The supervisor's child imports it and calls `run(line, MODE, SUSPECTS, *ARGUMENTS)`; MODE is explain, plain or own.
+
+`explain` and `plain` run the test files given (none: the whole suite) in our own way: the repository's pytest
+configuration is not read. `own` runs pytest as the task's row wants it: the arguments are pytest's. SUSPECTS are the
+paths that the patch under judgement touches, joined by ":".
 
 Pytest and everything here are imported before the repository comes onto `sys.path` (TURNWISE_PYTHONPATH), so that a
 file in the repository named like a standard module, a `sitecustomize.py` or a made-up pytest plugin cannot take their
-place; the repository's own pytest configuration is not read. Needs Python 3.8 and pytest 7 or later, nothing else.
+place. Needs Python 3.6 and pytest 5 or later, nothing else; `explain` needs Python 3.8 and pytest 7.
 
-Each line is {"id", "outcome", "failure"?}; the last one {"exit_code"} tells a finished run from one cut short.
+Each row of the record is {"id", "outcome", "failure"?}, or {"alarm"} where something steers the tests that must not;
+the row {"exit_code"} tells a finished run from one cut short.
 """
 
-from __future__ import annotations
-
-import ast
-import functools
 import gc
-import json
-import linecache
-import os
-import sys
-import textwrap
-import unittest
-from collections.abc import Iterator
-from importlib.metadata import entry_points
-from pathlib import Path
-from types import FunctionType, ModuleType
-from typing import IO, Any
 
 gc.disable()  # the imports below make no garbage worth a collection: 20 ms of the start-up
+import ast  # noqa: E402
+import functools  # noqa: E402
+import linecache  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+import textwrap  # noqa: E402
+import unittest  # noqa: E402
+from pathlib import Path  # noqa: E402
+from types import FunctionType, ModuleType  # noqa: E402
+from typing import Any, Callable, Dict, Iterator, List, Tuple, Type  # noqa: E402
+
 import _pytest  # noqa: E402
 import pluggy  # noqa: E402
 import pytest  # noqa: E402
 from _pytest._code import Traceback  # noqa: E402
+from turnwise_canary import Canary, passing_canaries  # noqa: E402
+from turnwise_guard import Guard, Sealed, who_raised  # noqa: E402
+from turnwise_supervisor import Line, Row  # noqa: E402
 
 # Switched off: writing into the repository (cacheprovider), and what costs start-up or a full collection at the end
 # (unraisableexception alone: 90 ms) and decides no outcome.
@@ -48,33 +52,74 @@ OPTIONS = (
 )
 INTERNAL = (*(str(Path(str(module.__file__)).parent) for module in (pytest, _pytest, pluggy, unittest)), "<frozen ")
 MESSAGE_CHARS, REPR_CHARS, SOURCE_CHARS, FRAMES = 4000, 200, 2000, 20
+SKIPPED, XFAILED = pytest.skip.Exception, pytest.xfail.Exception
 RANK = {"passed": 0, "skipped": 1, "failed": 2, "error": 3}
 
 
-class Results:
-    """The pytest plugin: one line for every finished test, whatever ends the run afterwards."""
+class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a sibling found by the script's folder
+    """The pytest plugin: one row for every finished test, whatever ends the run afterwards."""
 
-    def __init__(self, out: IO[str], explain: bool) -> None:
-        self._out = out
+    __slots__ = ("_explain", "_failed", "_guard", "_last", "_looked", "_running", "_send", "_wait")
+
+    def __init__(self, line: Line, guard: Guard, explain: bool) -> None:
+        self._send = line.send
+        self._wait = line.wait
+        self._guard = guard
         self._explain = explain
-        self._running: dict[str, dict[str, Any]] = {}
+        self._running: Dict[str, Row] = {}
+        self._failed: List[str] = []
+        self._last: List[Any] = []
+        self._looked: List[bool] = []
 
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_load_initial_conftests(self, early_config: Any) -> None:
+        self._guard.start(early_config.pluginmanager)
+        self._wait()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: Any) -> None:
+        """Tests run in this process, whatever pytest-xdist was told: elsewhere nothing would look after them."""
+        if hasattr(config.option, "numprocesses"):
+            config.option.numprocesses, config.option.tx, config.option.dist = 0, [], "no"
+
+    def pytest_itemcollected(self, item: Any) -> None:
+        self._guard.collected(item)
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: Any) -> Iterator[None]:
+        if not isinstance(item, Canary):
+            self._guard.before_and_after(item, before=True)
+        yield
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Iterator[None]:
+        raised = call.excinfo  # pytest puts one of its own in the place of a unittest.SkipTest
         outcome: Any = yield
+        if isinstance(item, Canary):
+            return
         report = outcome.get_result()
+        if call.when == "setup":  # a rerun starts anew
+            self._running[item.nodeid] = {"id": item.nodeid, "outcome": "passed"}
         found = self._running.setdefault(item.nodeid, {"id": item.nodeid, "outcome": "passed"})
-        word = _outcome(report)
+        word = self._word(report, item, raised)
         if RANK[word] > RANK[found["outcome"]]:
             found["outcome"] = word
         if report.failed and call.excinfo is not None and "failure" not in found:
-            found["failure"] = _failure(call.excinfo, call.when, str(item.path), self._explain)
+            path = str(getattr(item, "path", None) or item.fspath)
+            found["failure"] = _failure(call.excinfo, call.when, path, self._explain)
+        if call.when == "teardown":
+            self._last[:] = [item]
+            self._guard.before_and_after(item, before=False)
+            self._guard.after_test()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        self._write(self._running.pop(nodeid))
+        if nodeid in self._running:
+            row = self._running.pop(nodeid)
+            self._failed.extend([nodeid] * (RANK[row["outcome"]] >= RANK["failed"]))
+            self._send(row)
 
     @pytest.hookimpl(hookwrapper=True)
-    def pytest_make_collect_report(self, collector: pytest.Collector) -> Iterator[None]:
+    def pytest_make_collect_report(self, collector: Any) -> Iterator[None]:
         outcome: Any = yield
         report = outcome.get_result()
         if report.failed:
@@ -83,28 +128,52 @@ class Results:
                 "exception": "CollectError",
                 "message": str(report.longrepr)[-MESSAGE_CHARS:],
             }
-            if report.call.excinfo is not None:
+            if getattr(report, "call", None) and report.call.excinfo is not None:
                 failure["exception"] = _type_name(report.call.excinfo.type)
-            self._write({"id": collector.nodeid, "outcome": "error", "failure": failure})
+            self._failed.append(collector.nodeid)
+            self._send({"id": collector.nodeid, "outcome": "error", "failure": failure})
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtestloop(self, session: Any) -> Iterator[None]:
+        self._guard.check_hooks(session.config.pluginmanager)
+        yield
+        self._looked.append(True)
+        for name in passing_canaries(self._last[0]) if self._last else ():
+            self._guard.alarm(f"a test made to fail ({name}) passed: something makes failing tests pass")
+        self._guard.finish(session.config.pluginmanager)
 
     def finished(self, exit_code: int) -> None:
-        self._write({"exit_code": int(exit_code)})
+        """The last row. An exit code that denies the failures is one that something made."""
+        if self._failed and exit_code == 0:
+            self._guard.alarm(f"pytest's exit code is 0, although {self._failed[0]} failed")
+        if self._last and not self._looked:
+            self._guard.alarm("pytest ran tests, but never came to its own end")
+        self._send({"exit_code": int(exit_code)})
 
-    def _write(self, line: dict[str, Any]) -> None:
-        self._out.write(json.dumps(line) + "\n")
-        self._out.flush()
+    def _word(self, report: Any, item: Any, raised: Any) -> str:
+        """An expected failure passes, as in SWE-bench's grading; a failure outside the test's own call is an error.
+
+        Only the tests may skip or expect a failure: where the patch's own code does, the test has failed.
+        """
+        if report.failed:
+            return "failed" if report.when == "call" else "error"
+        if not report.skipped:
+            return "passed"
+        said = _is_on_purpose(raised) and who_raised(raised.tb) is not None
+        expected = hasattr(report, "wasxfail")
+        if not said and not expected:  # a mark
+            return "skipped"
+        if self._guard.is_raised_by_patch(raised.tb) if said else not self._guard.expects_failure(item):
+            self._guard.alarm(f"code of the patch skips {item.nodeid}, or declares its failure expected")
+            return "failed"
+        return "passed" if expected else "skipped"
 
 
-def _outcome(report: Any) -> str:
-    """An expected failure passes, as in SWE-bench's grading; a failure outside the test's own call is an error."""
-    if report.failed:
-        return "failed" if report.when == "call" else "error"
-    if report.skipped:
-        return "passed" if hasattr(report, "wasxfail") else "skipped"
-    return "passed"
+def _is_on_purpose(raised: Any) -> bool:
+    return raised is not None and isinstance(raised.value, (SKIPPED, XFAILED, unittest.SkipTest))
 
 
-def _type_name(kind: type[BaseException]) -> str:
+def _type_name(kind: Type[BaseException]) -> str:
     return (
         kind.__name__
         if kind.__module__ == "builtins" or kind.__module__.startswith("_pytest.")
@@ -112,8 +181,8 @@ def _type_name(kind: type[BaseException]) -> str:
     )
 
 
-def _failure(excinfo: Any, phase: str, test_file: str, explain: bool) -> dict[str, Any]:
-    failure: dict[str, Any] = {"phase": phase, "exception": _type_name(excinfo.type), "message": _text(excinfo.value)}
+def _failure(excinfo: Any, phase: str, test_file: str, explain: bool) -> Row:
+    failure: Row = {"phase": phase, "exception": _type_name(excinfo.type), "message": _text(excinfo.value)}
     if not explain:
         return failure
     entries = [entry for entry in Traceback(excinfo.tb) if not str(entry.path).startswith(INTERNAL)]
@@ -147,12 +216,12 @@ def _statement(path: str, line: int) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _statements(path: str) -> tuple[ast.stmt, ...]:
+def _statements(path: str) -> Tuple[ast.stmt, ...]:
     tree = ast.parse("".join(linecache.getlines(path)))
     return tuple(node for node in ast.walk(tree) if isinstance(node, ast.stmt))
 
 
-def _frame(entry: Any) -> dict[str, Any]:
+def _frame(entry: Any) -> Row:
     path, root = str(entry.path), str(Path.cwd()) + os.sep
     file = path[len(root) :] if path.startswith(root) else path
     return {
@@ -163,7 +232,7 @@ def _frame(entry: Any) -> dict[str, Any]:
     }
 
 
-def _variables(statement: str, values: dict[str, Any]) -> dict[str, str]:
+def _variables(statement: str, values: Row) -> Dict[str, str]:
     """The reprs of the local values that the statement names; functions, classes and modules say nothing by repr."""
     try:
         names = {node.id for node in ast.walk(ast.parse(statement)) if isinstance(node, ast.Name)}
@@ -180,39 +249,54 @@ def _variables(statement: str, values: dict[str, Any]) -> dict[str, str]:
     return shown
 
 
-def _environment_plugins() -> list[str]:
+def _environment_plugins() -> List[str]:
     """Names of the pytest plugins of the environment; looked up before the repository can add any."""
-    found: Any = entry_points()
+    from importlib.metadata import entry_points
+
+    found = entry_points()  # type: Any
     chosen = found.select(group="pytest11") if hasattr(found, "select") else found.get("pytest11", [])
     return sorted({entry.name for entry in chosen})
 
 
-def main(results_path: str, mode: str, files: list[str]) -> int:
-    """Run the files that exist (none given: the whole suite) and return pytest's exit code."""
+def _our_way(mode: str, files: List[str]) -> Callable[[Results], int]:
+    """The files that exist (none given: the whole suite), with nothing of the repository's configuration."""
     plugins = [option for name in _environment_plugins() for option in ("-p", name)]
     off = [option for name in OFF for option in ("-p", "no:" + name)]
-    paths = os.environ.pop("TURNWISE_PYTHONPATH", "")
     os.environ.pop("PYTEST_ADDOPTS", None)
     os.environ.pop("PYTEST_PLUGINS", None)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    os.environ["PYTHONPATH"] = paths  # for the Python processes that tests start
-    sys.path[0:1] = [str(Path.cwd()), *(path for path in paths.split(os.pathsep) if path)]
-    present = [file for file in files if Path(file).exists()]
     sys.argv = ["pytest"]
-    gc.freeze()
-    gc.enable()
-    with Path(results_path).open("a") as out:
-        results = Results(out, explain=mode == "explain")
+    present = [file for file in files if Path(file).exists()]
+    assertion = "--assert=" + ("rewrite" if mode == "explain" else "plain")
+
+    def run(results: Results) -> int:
         if files and not present:
-            exit_code = int(pytest.ExitCode.NO_TESTS_COLLECTED)
-        else:
-            assertion = "--assert=" + ("rewrite" if mode == "explain" else "plain")
-            exit_code = int(pytest.main([*OPTIONS, assertion, *off, *plugins, *present], plugins=[results]))
-        results.finished(exit_code)
-    return exit_code
+            return int(pytest.ExitCode.NO_TESTS_COLLECTED)
+        return int(pytest.main([*OPTIONS, assertion, *off, *plugins, *present], plugins=[results]))
+
+    return run
 
 
-if __name__ == "__main__":
-    code = main(sys.argv[1], sys.argv[2], sys.argv[3:])
-    sys.stdout.flush()
-    os._exit(code)  # a thread that a test left behind cannot hold the run up
+def _own_way(arguments: List[str]) -> Callable[[Results], int]:
+    """As the row says; the repository's own configuration and plugins count."""
+    sys.argv = ["pytest", *arguments]
+    return lambda results: int(pytest.main(arguments, plugins=[results]))
+
+
+def run(line: Line, mode: str, suspects: str, *arguments: str) -> int:
+    """Run the tests in this process and return pytest's exit code."""
+    line.send({"runner": "pytest"})
+    paths = os.environ.pop("TURNWISE_PYTHONPATH", "")
+    here = os.environ.pop("TURNWISE_HERE", str(Path.cwd()))
+    start = _own_way(list(arguments)) if mode == "own" else _our_way(mode, list(arguments))
+    if paths:
+        os.environ["PYTHONPATH"] = paths  # for the Python processes that tests start
+    sys.path[0:1] = [path for path in (here, *paths.split(os.pathsep)) if path]
+    gc.freeze() if hasattr(gc, "freeze") else None
+    gc.enable()
+    guard = Guard([path for path in suspects.split(":") if path], lambda text: line.send({"alarm": text}))
+    plugin = Results(line, guard, explain=mode == "explain")
+    guard.keep(plugin)
+    code = start(plugin)
+    plugin.finished(code)
+    return code

@@ -1,0 +1,84 @@
+"""A row's own test command, read: whether it is pytest or another Python program that we can look into as it runs."""
+
+import re
+import shlex
+from dataclasses import dataclass
+
+# What a shell would do more with than split it into words.
+_SHELL = re.compile(r"[;&|<>$`(){}*?~\n#!]")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+_PYTHON = re.compile(r"(?:.*/)?python[\d.]*")
+_PYTEST = re.compile(r"(?:.*/)?(?:pytest|py\.test)")
+
+
+@dataclass(frozen=True)
+class PythonCommand:
+    """A command that is one plain call of a Python program.
+
+    `program` is "pytest", or what is run: ("-m", "unittest"), ("tests/runtests.py",). `here`: whether the current
+    directory is importable, as `python -m pytest` has it and `pytest` has not.
+
+    >>> read_command("A=1 python -W ignore -m pytest -rA tests")  # doctest: +NORMALIZE_WHITESPACE
+    PythonCommand(assignments=('A=1',), python=('python', '-W', 'ignore'), program=('pytest',),
+                  arguments=('-rA', 'tests'), here=True)
+    """
+
+    assignments: tuple[str, ...]
+    python: tuple[str, ...]
+    program: tuple[str, ...]
+    arguments: tuple[str, ...]
+    here: bool
+
+    @property
+    def is_pytest(self) -> bool:
+        """Whether it is pytest that runs."""
+        return self.program == ("pytest",)
+
+
+def read_command(command: str) -> PythonCommand | None:
+    """The command's pieces; None where it is anything else than one plain call of a Python program.
+
+    >>> read_command("pytest -rA tests/test_api.py").arguments
+    ('-rA', 'tests/test_api.py')
+    >>> read_command("./tests/runtests.py --verbosity 2 admin").program
+    ('./tests/runtests.py',)
+    >>> read_command("cd tests && pytest") is None, read_command("tox -e py39") is None
+    (True, True)
+    """
+    if _needs_shell(command):
+        return None
+    words = shlex.split(command)
+    count = next((i for i, word in enumerate(words) if not _ASSIGNMENT.fullmatch(word)), len(words))
+    assignments, words = tuple(words[:count]), words[count:]
+    if not words:
+        return None
+    if _PYTEST.fullmatch(words[0]):
+        return PythonCommand(assignments, ("python",), ("pytest",), tuple(words[1:]), here=False)
+    if _PYTHON.fullmatch(words[0]):
+        return _by_interpreter(assignments, words)
+    if "/" in words[0] and not words[0].startswith("/"):
+        return PythonCommand(assignments, ("python",), (words[0],), tuple(words[1:]), here=False)
+    return None
+
+
+def _by_interpreter(assignments: tuple[str, ...], words: list[str]) -> PythonCommand | None:
+    at = 1
+    while at < len(words) and words[at].startswith("-") and words[at] not in ("-m", "-c", "-"):
+        at += 2 if words[at] in ("-W", "-X") else 1
+    python, rest = tuple(words[:at]), words[at:]
+    if rest[:1] == ["-m"] and len(rest) > 1:
+        program = ("pytest",) if rest[1] in ("pytest", "py.test") else ("-m", rest[1])
+        return PythonCommand(assignments, python, program, tuple(rest[2:]), here=True)
+    if rest and not rest[0].startswith("-"):
+        return PythonCommand(assignments, python, (rest[0],), tuple(rest[1:]), here=False)
+    return None
+
+
+def _needs_shell(command: str) -> bool:
+    """Whether more than words and quotes stands in the command."""
+    try:
+        shlex.split(command)
+    except ValueError:
+        return True
+    bare = re.sub(r"'[^']*'|\"[^\"$`\\]*\"|\\.", "", command.strip())
+    return _SHELL.search(bare) is not None

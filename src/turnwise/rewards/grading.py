@@ -1,0 +1,149 @@
+"""The word of a row's own log parser on a test log, by swebench's own functions."""
+
+import importlib
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from turnwise.errors import InputError
+from turnwise.rewards.suite import Record
+from turnwise.types import Task, TestRun
+
+START, END, EXIT_CODE = ">>>>> Start Test Output", ">>>>> End Test Output", ">>>>> Test Exit Code"
+# What swebench takes for a word of the harness, wherever in the log it stands.
+MARKERS = (
+    START,
+    END,
+    f"{EXIT_CODE}:",
+    ">>>>> Patch Apply Failed",
+    ">>>>> Reset Failed",
+    ">>>>> Tests Errored",
+    ">>>>> Tests Timed Out",
+)
+_STATUS = {"passed": "PASSED", "skipped": "SKIPPED", "failed": "FAILED", "error": "ERROR"}
+_OUTCOME = {"PASSED": "passed", "XFAIL": "passed", "SKIPPED": "skipped", "FAILED": "failed", "ERROR": "error"}
+
+
+@dataclass(frozen=True)
+class Grade:
+    """How swebench grades one run. Outcomes by test id: "passed", "failed", "error", "skipped" or "missing".
+
+    `found` is False where swebench finds no sound test output in the log. `satisfied` are the ids that it accepts.
+    """
+
+    resolved: bool
+    found: bool
+    outcomes: Mapping[str, str]
+    satisfied: frozenset[str]
+
+
+class Grader:
+    """Grades runs of one task's tests.
+
+    Raises InputError at once where swebench is not installed or the row's parser or evaluation type is none of its.
+    """
+
+    def __init__(self, task: Task, run: TestRun) -> None:
+        self._swebench = _import_swebench(task)
+        self._task = task
+        if run.log_parser not in self._swebench.PARSER_REGISTRY:
+            raise InputError(f"{task.instance_id}: log_parser: swebench has no parser {run.log_parser!r}")
+        try:
+            self._eval_type = self._swebench.EvalType(run.eval_type)
+        except ValueError as error:
+            raise InputError(f"{task.instance_id}: eval_type: {error}") from error
+        self._spec = self._swebench.TestSpec(
+            instance_id=task.instance_id,
+            image="",
+            eval_script_list=[],
+            repo=task.repo,
+            version=task.version,
+            FAIL_TO_PASS=list(task.fail_to_pass),
+            PASS_TO_PASS=list(task.pass_to_pass),
+            log_parser=run.log_parser,
+            eval_type=run.eval_type,
+        )
+
+    def of_log(self, log: str) -> Grade:
+        """The grade of a whole log, markers and exit code included: what swebench's `get_eval_report` says of it."""
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="replace", suffix=".txt") as file:
+            file.write(log)
+            file.flush()
+            status, found = self._swebench.get_logs_eval(self._spec, file.name)
+        return self._grade(status, found)
+
+    def of_record(self, record: Record, line: str) -> Grade:
+        """The grade of structured outcomes, under the names that the row's parser gives the tests.
+
+        `line` is how a log says that the test `{}` passed. Where the parser gives several tests one name (a
+        parametrized id cut at a space), the worst of them counts.
+        """
+        status: dict[str, str] = {}
+        order = ["SKIPPED", "PASSED", "FAILED", "ERROR"]
+        for node, outcome in record.suite.outcomes.items():
+            for shown in record.names[node]:
+                for name in self._parse(line.format(shown)):
+                    status[name] = max(_STATUS[outcome], status.get(name, _STATUS[outcome]), key=order.index)
+        return self._grade(status, True)
+
+    def contradictions(self, output: str) -> set[str]:
+        """The names of which one line of an output says that they passed, and another that they did not."""
+        said: dict[str, set[bool]] = {}
+        for line in output.splitlines():
+            for name, status in self._parse(line).items():
+                said.setdefault(name, set()).add(status in ("FAILED", "ERROR"))
+        return {name for name, words in said.items() if len(words) > 1}
+
+    def _parse(self, text: str) -> dict[str, str]:
+        status: dict[str, str] = self._swebench.PARSER_REGISTRY[self._spec.log_parser](text, self._spec)
+        return status
+
+    def _grade(self, status: dict[str, str], found: bool) -> Grade:
+        ids = {"FAIL_TO_PASS": list(self._task.fail_to_pass), "PASS_TO_PASS": list(self._task.pass_to_pass)}
+        report = self._swebench.get_eval_tests_report(status, ids, eval_type=self._eval_type)
+        satisfied = frozenset(report["FAIL_TO_PASS"]["success"] + report["PASS_TO_PASS"]["success"])
+        full = self._swebench.get_resolution_status(report) == self._swebench.ResolvedStatus.FULL.value
+        outcomes = {test_id: self._outcome(test_id, status, satisfied) for kind in ids.values() for test_id in kind}
+        return Grade(found and full, found, outcomes, satisfied if found else frozenset())
+
+    def _outcome(self, test_id: str, status: Mapping[str, str], satisfied: Iterable[str]) -> str:
+        if self._swebench.test_passed(test_id, status):
+            return "passed"
+        if test_id in status:
+            return _OUTCOME[status[test_id]]
+        return "passed" if test_id in satisfied else "missing"  # fail_only: what the log does not name has not failed
+
+
+def whole_log(output: str, exit_code: int) -> str:
+    """A test command's output under swebench's log contract.
+
+    >>> whole_log("ok", 0).splitlines()[-1]
+    '>>>>> Test Exit Code: 0'
+    """
+    return f"{START}\n{output}\n{END}\n{EXIT_CODE}: {exit_code}\n"
+
+
+def forged_marker(output: str) -> str:
+    """The first of swebench's markers that a test command's own output holds, or an empty text."""
+    return next((marker for marker in MARKERS if marker in output), "")
+
+
+def _import_swebench(task: Task) -> Any:
+    """swebench's `harness.grading`, without what `swebench.harness` imports beside it: Docker, Modal and `datasets`
+    take seconds and some 150 MB, and a `.env` file would be read into this process's environment."""
+    found = importlib.util.find_spec("swebench")
+    if found is None or not found.submodule_search_locations:
+        raise InputError(
+            f"{task.instance_id}: its row is graded by a log parser of swebench, which is not installed: "
+            "pip install 'turnwise[swebench]'"
+        )
+    if "swebench.harness" not in sys.modules:
+        package = ModuleType("swebench.harness")
+        package.__path__ = [str(Path(found.submodule_search_locations[0], "harness"))]
+        sys.modules[package.__name__] = package
+    return importlib.import_module("swebench.harness.grading")

@@ -1,0 +1,127 @@
+"""What of a patch reaches the hidden tests: all of it, but for the files that steer tests.
+
+The hidden tests are brought before the patch is applied, and the patch is applied without the files named here, so that
+nothing it holds can take their place. Paths are matched by git itself, as it reads them from the patch.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from turnwise.types import Task
+
+# Compiled files, which Python trusts without looking at the source beside them; what Python runs at its start; metadata
+# of installed packages, where pytest looks for plugins.
+NEVER = (
+    "*.py[co]",
+    "*sitecustomize.py",
+    "*usercustomize.py",
+    "*sitecustomize/*",
+    "*usercustomize/*",
+    "*.pth",
+    "*.egg-info/*",
+    "*.dist-info/*",
+    "*.egg-link",
+)
+CONFIGURATION = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg", "pyproject.toml")
+TEST_FOLDERS = ("test", "tests", "testing")
+TOUCHED = re.compile(
+    r'^(?:\+\+\+|---|rename from|rename to|copy to) "?(?:[ab]/)?(.+?)"?\s*$|^diff --git "?a/.+?"? "?b/(.+?)"?\s*$', re.M
+)
+RENAMED = re.compile(r'^(?:rename|copy) from (.+)\n(?:rename|copy) to "?(.+?)"?$', re.M)
+
+
+def touched_files(patch: str) -> set[str]:
+    """Paths that a unified diff names, old and new, those of binary files and mode changes too.
+
+    >>> sorted(touched_files("--- a/pkg/one.py\\n+++ b/pkg/one.py\\n@@ -1 +1 @@\\n-x\\n+y\\n"))
+    ['pkg/one.py']
+    """
+    named = {text or binary for text, binary in TOUCHED.findall(patch)}
+    return named - {"/dev/null"}
+
+
+def suspect_files(task: Task, patch: str) -> list[str]:
+    """The files of the patch that reach the tests: what the code in them does to the tests is not trusted, sorted."""
+    return sorted(path for path in touched_files(patch) if not _is_protected(task, path) and ":" not in path)
+
+
+def apply_options(task: Task, patch: str) -> list[str]:
+    """Options of `git apply` that leave out of the patch what would steer the tests.
+
+    Left out: the hidden test files and what lies in their test folders, every conftest.py and pytest configuration
+    file, and `NEVER`. A file that the gold patch itself changes is source, wherever it lies, unless it is
+    configuration.
+    """
+    gold = sorted(path for path in touched_files(task.patch) if not _is_configuration(path))
+    moved = [new for old, new in RENAMED.findall(patch) if _is_protected(task, old.strip('"'))]
+    options = [f"--exclude={pattern}" for pattern in NEVER]
+    options += [f"--exclude={_literal(path)}" for path in moved]
+    options += [f"--include={_literal(path)}" for path in gold]
+    options += [f"--exclude={pattern}" for pattern in _protected_patterns(task)]
+    return [*options, "--include=*"]
+
+
+def configuration_of(task: Task, patch: str) -> str:
+    """The parts of the gold patch that change pytest configuration files which `patch` changes too.
+
+    Such a file is taken as the task's own fix leaves it: pytest may need it so, and no other version may steer.
+    """
+    both = {path for path in touched_files(patch) & touched_files(task.patch) if _is_configuration(path)}
+    parts = re.split(r"^(?=diff --git )", task.patch, flags=re.M)
+    return "".join(part for part in parts if touched_files(part) & both)
+
+
+def hidden_files(task: Task) -> set[str]:
+    """The files of the hidden tests: those that the row's test ids name and those that its test patch touches."""
+    return {*(path for path in task.test_files if "/" in path or path.endswith(".py")), *touched_files(task.test_patch)}
+
+
+def _protected_patterns(task: Task) -> Iterable[str]:
+    for name in ("conftest.py", *CONFIGURATION):
+        yield from (name, f"*/{name}")
+    for path in sorted(hidden_files(task)):
+        literal = _literal(path)
+        yield from (literal, f"{literal}/*", f"{literal.removesuffix('.py')}/*")
+        yield from (_literal(str(parent)) for parent in PurePosixPath(path).parents if str(parent) != ".")
+    for folder in sorted(test_folders(task)):
+        yield f"{_literal(folder)}/*"
+
+
+def test_folders(task: Task) -> set[str]:
+    """The outermost test folder of each hidden test file that lies in one.
+
+    >>> from turnwise.tasks import frozen_path, read_tasks
+    >>> sorted(test_folders(read_tasks(frozen_path())[0]))
+    ['tests']
+    """
+    return {str(folder) for path in hidden_files(task) if (folder := _test_folder(PurePosixPath(path))) is not None}
+
+
+def _test_folder(path: PurePosixPath) -> PurePosixPath | None:
+    folders = [parent for parent in reversed(path.parents) if parent.name in TEST_FOLDERS]
+    return folders[0] if folders else None
+
+
+def _is_configuration(path: str) -> bool:
+    return PurePosixPath(path).name in CONFIGURATION
+
+
+def _is_protected(task: Task, path: str) -> bool:
+    """Whether `apply_options` leaves a path out."""
+    if any(PurePosixPath(path).match(pattern) for pattern in NEVER):
+        return True
+    if path in touched_files(task.patch) and not _is_configuration(path):
+        return False
+    folders = test_folders(task)
+    return (
+        _is_configuration(path)
+        or PurePosixPath(path).name == "conftest.py"
+        or path in hidden_files(task)
+        or any(str(parent) in folders for parent in PurePosixPath(path).parents)
+    )
+
+
+def _literal(path: str) -> str:
+    """A pattern that matches this very path."""
+    return re.sub(r"([\\*?\[])", r"\\\1", path)
