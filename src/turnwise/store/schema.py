@@ -1,15 +1,16 @@
 """The journal's tables and how its file is opened.
 
 Token ids and log-probabilities are numpy bytes (little-endian int32 and float32); messages, outcomes, rewards, metrics
-and states are JSON. WAL lets a report read while the run writes. With synchronous=NORMAL a transaction is in the
-kernel's hands when it returns, so kill -9 loses nothing; only a power cut can take the last transactions, and even then
-the file stays consistent. It saves an fsync for every turn.
+and states are JSON. `usage` is [prompt, cached, completion] tokens by an endpoint's count; format 1 lacked it. WAL lets
+a report read while the run writes. With synchronous=NORMAL a transaction is in the kernel's hands when it returns, so
+kill -9 loses nothing; only a power cut can take the last transactions, and even then the file stays consistent. It
+saves an fsync for every turn.
 """
 
 import sqlite3
 from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -22,7 +23,7 @@ CREATE TABLE turns (
     episode_id TEXT NOT NULL REFERENCES episodes (id), turn INTEGER NOT NULL, response TEXT NOT NULL, command TEXT,
     format_error TEXT, observation TEXT NOT NULL, exit_code INTEGER, start INTEGER NOT NULL, stop INTEGER NOT NULL,
     policy_version INTEGER NOT NULL, sample_s REAL NOT NULL, exec_s REAL NOT NULL, token_ids BLOB NOT NULL,
-    logprobs BLOB NOT NULL, observation_ids BLOB NOT NULL, PRIMARY KEY (episode_id, turn));
+    logprobs BLOB NOT NULL, observation_ids BLOB NOT NULL, usage TEXT, PRIMARY KEY (episode_id, turn));
 CREATE TABLE verdicts (
     task_id TEXT NOT NULL, patch_hash TEXT NOT NULL, kind TEXT NOT NULL, fail_to_pass TEXT NOT NULL,
     pass_to_pass TEXT NOT NULL, log TEXT NOT NULL, duration_s REAL NOT NULL, PRIMARY KEY (task_id, patch_hash));
@@ -52,6 +53,14 @@ def connect(path: Path, read_only: bool) -> sqlite3.Connection:
 def schema_version(connection: sqlite3.Connection) -> int:
     """0 for a new file."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def upgrade_from_1(connection: sqlite3.Connection, read_only: bool) -> None:
+    """Give a journal of format 1 the column that it lacks; one that is only read, for this connection alone."""
+    if read_only:
+        connection.execute("CREATE TEMP VIEW turns AS SELECT *, NULL AS usage FROM main.turns")
+    else:
+        connection.executescript("BEGIN IMMEDIATE; ALTER TABLE turns ADD usage TEXT; PRAGMA user_version=2; COMMIT;")
 
 
 def create_tables(connection: sqlite3.Connection) -> None:
