@@ -57,13 +57,11 @@ Script = Callable[[Request], Answer]
 
 
 class ScriptedServer:
-    """Answers every POST with `script(request)`; `asked` lists the requests, `most_at_once` those under way together."""
+    """Answers every POST with `script(request)`, called in a thread of its own; `asked` lists the requests."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.asked: list[Request] = []
-        self.most_at_once = 0
-        self._under_way = 0
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
@@ -89,13 +87,10 @@ class ScriptedServer:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 with server._lock:
-                    server._under_way += 1
-                    server.most_at_once = max(server.most_at_once, server._under_way)
-                    server.asked.append(Request(self.path, headers, body, time.monotonic()))
-                    answer = server.script(server.asked[-1])
+                    request = Request(self.path, headers, body, time.monotonic())
+                    server.asked.append(request)
+                answer = server.script(request)
                 time.sleep(answer.delay_s)
-                with server._lock:
-                    server._under_way -= 1
                 self._send(answer)
 
             def _send(self, answer: Answer) -> None:
@@ -119,8 +114,8 @@ class ScriptedServer:
 
 def in_turn(*answers: Answer) -> Script:
     """The answers one after another; the last one for ever."""
-    left = list(answers)
-    return lambda request: left.pop(0) if len(left) > 1 else left[0]
+    left = iter(answers[:-1])
+    return lambda request: next(left, answers[-1])
 
 
 @contextmanager

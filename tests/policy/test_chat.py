@@ -1,6 +1,7 @@
 """The endpoint policy against a real HTTP server: what it sends, what it makes of answers, and of failures."""
 
 import asyncio
+import threading
 import time
 from dataclasses import replace
 
@@ -136,10 +137,10 @@ async def test_garbage_is_tried_again_and_counted(garbage):
 
 async def test_every_cause_is_counted_under_its_own_word():
     script = in_turn(
-        error(500, "boom"), error(429, "slow down", retry_after="0.01"), Answer("?"), replace(GOOD, delay_s=1.0), GOOD
+        error(500, "boom"), error(429, "slow down", retry_after="0.01"), Answer("?"), replace(GOOD, delay_s=2.5), GOOD
     )
     with serving(script) as server:
-        async with Asked(server, timeout_s=0.3) as asked:
+        async with Asked(server, timeout_s=1.5) as asked:
             await asked.sample()
     assert asked.causes == [
         "endpoint_server_error",
@@ -186,13 +187,25 @@ async def test_a_retry_after_beyond_reason_is_not_waited_for():
     assert len(server.asked) == 1
 
 
-async def test_requests_are_paced_and_run_at_once():
-    with serving(lambda request: replace(GOOD, delay_s=0.5)) as server:
-        async with Asked(server, requests_per_minute=60 / 0.05) as asked:
+async def test_requests_run_at_once():
+    together = threading.Barrier(5)
+
+    def answer(request):
+        together.wait(timeout=30)  # nobody is answered until all five have asked
+        return GOOD
+
+    with serving(answer) as server:
+        async with Asked(server, timeout_s=60) as asked:
             await asyncio.gather(*(asked.sample(session=str(number)) for number in range(5)))
-    times = sorted(request.at_s for request in server.asked)
-    assert times[-1] - times[0] >= 0.15, "five starts, each 0.05 s after the one before, less what a thread may lag"
-    assert server.most_at_once >= 3
+    assert asked.failures == []
+
+
+async def test_requests_are_paced():
+    with serving(in_turn(GOOD)) as server:
+        async with Asked(server, requests_per_minute=60 / 0.05) as asked:
+            began = time.monotonic()
+            await asyncio.gather(*(asked.sample(session=str(number)) for number in range(5)))
+            assert time.monotonic() - began >= 4 * 0.05, "each is begun 0.05 s after the one before"
 
 
 @pytest.mark.parametrize(
@@ -261,8 +274,7 @@ async def test_weights_cannot_be_set():
 async def test_a_slow_answer_can_be_cancelled():
     with serving(in_turn(replace(GOOD, delay_s=1.0))) as server:
         async with Asked(server) as asked:
-            began = time.monotonic()
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
+                async with asyncio.timeout(0.1):
                     await asked.sample()
-            assert time.monotonic() - began < 0.9
+    assert asked.failures == []

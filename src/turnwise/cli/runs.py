@@ -180,7 +180,7 @@ def _show_summary(run_dir: Path) -> None:
     print(
         f"{summary['episodes']:,} episodes in {summary['wall_s'] / 60:.1f} minutes; infrastructure failures: {failures}"
     )
-    if summary["usage"]:
+    if "usage" in summary:
         print(_usage_line(summary["usage"]))
     if (run_dir / "report.html").is_file():
         print(f"report: {run_dir / 'report.html'}")
