@@ -27,10 +27,15 @@ class Asked:
 
     def __init__(self, server, *, key=None, timeout_s=5.0, **options):
         self.failures = []
+        self.on_failure = lambda: None
         self.policy = ChatPolicy(
             Endpoint(server.url, "org/model", key, "SOME_KEY" if key else None, timeout_s),
-            **{"first_wait_s": 0.01, "on_failure": lambda *told: self.failures.append(told), **options},
+            **{"first_wait_s": 0.01, "on_failure": self._failed, **options},
         )
+
+    def _failed(self, *told):
+        self.failures.append(told)
+        self.on_failure()
 
     async def __aenter__(self):
         return self
@@ -170,9 +175,10 @@ async def test_a_server_that_is_not_there_is_a_policy_error():
 async def test_retry_after_is_waited_for_by_every_session():
     with serving(in_turn(error(429, "slow down", retry_after="0.4"), GOOD)) as server:
         async with Asked(server) as asked:
+            failed = asyncio.Event()
+            asked.on_failure = failed.set
             first = asyncio.create_task(asked.sample(session="one"))
-            while not asked.failures:
-                await asyncio.sleep(0.01)
+            await failed.wait()
             await asyncio.gather(first, asked.sample(session="two"))
     began, *later = [request.at_s for request in server.asked]
     assert len(later) == 2
