@@ -159,7 +159,7 @@ def test_without_stages_the_trainer_has_no_effect() -> None:
         parse_recipe({**raw, "evaluation": {"points": ["base"], "runs": 1, "k": 1}}, source="x", base=Path())
 
 
-@pytest.mark.parametrize("name", ["quickstart", "paper-stage1", "paper"])
+@pytest.mark.parametrize("name", ["quickstart", "paper-stage1", "paper", "endpoint"])
 def test_a_dumped_recipe_reads_back_the_same_from_elsewhere(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPES / f"{name}.toml")
     copy = tmp_path / "recipe.toml"

@@ -211,6 +211,7 @@ class Sample:
     """One sampled response, with the stop token that ended it.
 
     `logprobs` are of the temperature-1 distribution, one per token. `usage` is an endpoint's own count, if it gave one.
+    `sample_s` is what the response took where the wait for it says nothing about the policy (None: the whole wait).
     """
 
     token_ids: tuple[int, ...]
@@ -218,6 +219,7 @@ class Sample:
     policy_version: int
     stopped: bool  # by a stop token; False: cut at max_tokens
     usage: Usage | None = None
+    sample_s: float | None = None
 
 
 class FormatError(StrEnum):

@@ -177,11 +177,14 @@ async def test_retry_after_is_waited_for_by_every_session():
         async with Asked(server) as asked:
             failed = asyncio.Event()
             asked.on_failure = failed.set
+            entered = time.perf_counter()
             first = asyncio.create_task(asked.sample(session="one"))
             await failed.wait()
-            await asyncio.gather(first, asked.sample(session="two"))
+            samples = await asyncio.gather(first, asked.sample(session="two"))
+            elapsed_s = time.perf_counter() - entered
     began, *later = [request.at_s for request in server.asked]
     assert len(later) == 2
+    assert all(0 < sample.sample_s <= elapsed_s - 0.4 for sample in samples), "the wait is not the model's time"
     assert min(later) - began >= 0.4
 
 

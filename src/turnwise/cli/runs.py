@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -86,8 +85,7 @@ def evaluate(
         overrides=[*given, *_overrides(seed, None, set_)],
         chat=None if endpoint is None else asked,
     )
-    folder = run_dir or Path("runs") / scored.run.name
-    _train(scored, folder, finish=lambda run: _write_evaluation(scored, run))
+    _train(scored, run_dir or Path("runs") / scored.run.name)
 
 
 def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
@@ -128,15 +126,14 @@ def _write_evaluation(recipe: "Recipe", run_dir: Path) -> None:
         print(f"turnwise: {error}", file=sys.stderr)
 
 
-def _train(recipe: "Recipe", run_dir: Path, finish: Callable[[Path], None] | None = None) -> None:
-    """Run a recipe; `finish` writes what the folder gets after each stage, beside the journal (None: the report)."""
+def _train(recipe: "Recipe", run_dir: Path) -> None:
     from rich.console import Console
 
     from turnwise.config import claim_run_folder
     from turnwise.pipeline.run import is_finished, run_recipe
     from turnwise.report import write_report
 
-    finish = finish or write_report
+    finish = write_report if recipe.stages else lambda folder: _write_evaluation(recipe, folder)
     claim_run_folder(recipe, run_dir)
     if is_finished(run_dir):
         print(f"{run_dir} is finished; remove it to run the recipe anew, or give another --run-dir")

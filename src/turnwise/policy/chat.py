@@ -58,8 +58,9 @@ class ChatPolicy:
         """The model's response to the conversation that `token_ids` say, with the endpoint's count of tokens.
 
         Of `sampling` only the stop token is used: how long a response may get and how it is decoded is between the
-        recipe's `policy.chat.request` and the endpoint. Raises PolicyError when the endpoint goes on failing or refuses
-        the request, InputError when it refuses the key or the model, ContextExceeded.
+        recipe's `policy.chat.request` and the endpoint. What limits and failures made it wait is not the model's time.
+        Raises PolicyError when the endpoint goes on failing or refuses the request, InputError when it refuses the key
+        or the model, ContextExceeded.
         """
         changed = changed_decoding(sampling)
         if changed:
@@ -69,7 +70,7 @@ class ChatPolicy:
         messages = [{"role": role, "content": content} for role, content in decode_messages(token_ids)]
         reply = await self._reply(messages, session)
         said = (*encode_text(reply.text), *(sampling.stop_token_ids[:1] if reply.finished else ()))
-        return Sample(said, (0.0,) * len(said), self.version, reply.finished, reply.usage)
+        return Sample(said, (0.0,) * len(said), self.version, reply.finished, reply.usage, reply.took_s)
 
     async def _reply(self, messages: Sequence[Mapping[str, str]], session: str) -> Reply:
         for attempt in range(self._attempts):

@@ -30,15 +30,16 @@ _TOO_LONG = re.compile(
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said. `finished` is False where the endpoint cut it short.
+    """What the model said, and how long it took. `finished` is False where the endpoint cut it short.
 
-    >>> Reply("Done.", True, Usage(12, 0, 3)).text
+    >>> Reply("Done.", True, Usage(12, 0, 3), took_s=0.8).text
     'Done.'
     """
 
     text: str
     finished: bool
     usage: Usage | None
+    took_s: float
 
 
 class EndpointFailure(Exception):
@@ -119,6 +120,7 @@ class Endpoint:
         """
         import openai
 
+        began = time.perf_counter()
         try:
             raw = await self._client.chat.completions.with_raw_response.create(
                 model=self.model,
@@ -131,7 +133,7 @@ class Endpoint:
             raise EndpointFailure("endpoint_unreachable", f"{self}: {error.__cause__ or error}") from error
         except openai.APIStatusError as error:
             raise self._refused(error) from error
-        return self._read(raw.text)
+        return self._read(raw.text, time.perf_counter() - began)
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -140,7 +142,7 @@ class Endpoint:
     def __str__(self) -> str:
         return f"{self.base_url} (model {self.model})"
 
-    def _read(self, body: str) -> Reply:
+    def _read(self, body: str, took_s: float) -> Reply:
         try:
             completion = _Completion.model_validate_json(body)
         except ValidationError as error:
@@ -151,6 +153,7 @@ class Endpoint:
             text=choice.message.content or "",
             finished=choice.finish_reason != "length",
             usage=_Usage.read(completion.usage),
+            took_s=took_s,
         )
 
     def _refused(self, error: "openai.APIStatusError") -> EndpointFailure | TurnwiseError:

@@ -127,7 +127,7 @@ class _Player:
         index = len(self._episode.turns)
         started = time.perf_counter()
         sample = await self._sample(index)
-        sample_s = time.perf_counter() - started
+        sample_s = time.perf_counter() - started if sample.sample_s is None else sample.sample_s
         response = self._renderer.decode(sample.token_ids)
         cut_by_context = not sample.stopped and self._room(len(sample.token_ids)) <= 0
         seen = not_run(response) if cut_by_context else await self._bounded(act(self._sandbox, response, self._config))
