@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "turnwise"
 FLOOR = {
     "types": 0,
     "errors": 0,
+    "usage": 0,
     "tasks": 1,
     "sandbox": 1,
     "policy": 1,

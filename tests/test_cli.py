@@ -153,3 +153,50 @@ def test_eval_takes_the_scaffold_of_a_recipe_and_names_a_missing_checkpoint(turn
     kept = load_recipe(finished.parent / "eval-nothing" / "recipe.toml")
     assert kept.tasks.path == str(task_file)
     assert kept.stages == ()
+
+
+def test_eval_of_an_endpoint_names_what_is_wrong(turnwise):
+    assert (
+        "--api-key-env has no effect without --endpoint"
+        in turnwise("eval", "--model", "m", "--api-key-env", "K").stderr
+    )
+    local = ("eval", "--model", "m", "--endpoint", "http://127.0.0.1:9/v1", "--limit", "1", "--runs", "1")
+    assert "run.seed: has no effect" in turnwise(*local, "--seed", "3").stderr
+    assert "environment variable ABSENT_KEY is not set" in turnwise(*local, "--api-key-env", "ABSENT_KEY").stderr
+
+
+def test_verify_reports_what_it_cannot_grade_and_compare_reads_it(turnwise, task_file, tmp_path):
+    rows = [{"instance_id": "small__calc-1", "model_patch": ""}, {"instance_id": "other__other-1"}]
+    (tmp_path / "preds.json").write_text(json.dumps(rows))
+    done = turnwise("verify", "preds.json", "--tasks", task_file, "--out", "graded", "--run-id", "r1")
+    assert done.returncode == 0, done.stderr
+    assert "1 predictions are for no task of this set and are left out: other__other-1" in done.stderr
+    assert "2 predictions hold no patch" in done.stderr
+    assert json.loads((tmp_path / "graded" / "unnamed.r1.json").read_text())["empty_patch_ids"] == ["small__calc-1"]
+    again = turnwise("verify", "preds.json", "--tasks", task_file, "--out", "graded", "--set", "run.seed=1")
+    assert "run.seed: has no effect here" in again.stderr
+
+    compared = turnwise("compare", "graded", "graded:predictions", "--json")
+    assert compared.returncode == 0, compared.stderr
+    told = json.loads(compared.stdout)
+    assert [each["resolved"] for each in told["evaluations"]] == [0, 0]
+    assert told["paired_difference"] == {"mean": 0.0, "sem": None, "tasks": 1}
+
+
+def test_verify_without_a_common_task_is_refused(turnwise, task_file, tmp_path):
+    (tmp_path / "preds.jsonl").write_text('{"instance_id": "other__other-1"}')
+    done = turnwise("verify", "preds.jsonl", "--tasks", task_file)
+    assert (done.returncode, "no prediction is for a task of" in done.stderr) == (1, True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_compare_shows_a_table_and_refuses_other_tasks(turnwise, finished, task_file, tmp_path):
+    shown = turnwise("compare", finished, f"{finished}:base")
+    assert shown.returncode == 0, shown.stderr
+    assert "1 of 1" in shown.stdout
+    assert "+0.0 points, paired over 1 tasks" in shown.stdout
+    (tmp_path / "preds.json").write_text('[{"instance_id": "small__calc-2"}]')
+    task_file.write_text(task_file.read_text().replace("small__calc-1", "small__calc-2"))
+    assert turnwise("verify", "preds.json", "--tasks", task_file, "--out", "other").returncode == 0
+    refused = turnwise("compare", finished, "other")
+    assert (refused.returncode, "only in other: small__calc-2" in refused.stderr) == (1, True)

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from turnwise.config import RftStage, RlStage, differences, dump_recipe, load_recipe, parse_recipe
+from turnwise.config import (
+    RftStage,
+    RlStage,
+    differences,
+    dump_recipe,
+    evaluation_recipe,
+    load_recipe,
+    parse_recipe,
+    sandbox_settings,
+)
 from turnwise.errors import RecipeError
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -152,7 +161,7 @@ def test_without_stages_the_trainer_has_no_effect() -> None:
         parse_recipe({**raw, "evaluation": {"points": ["base"], "runs": 1, "k": 1}}, source="x", base=Path())
 
 
-@pytest.mark.parametrize("name", ["quickstart", "paper-stage1", "paper"])
+@pytest.mark.parametrize("name", ["quickstart", "paper-stage1", "paper", "endpoint"])
 def test_a_dumped_recipe_reads_back_the_same_from_elsewhere(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPES / f"{name}.toml")
     copy = tmp_path / "recipe.toml"
@@ -206,3 +215,107 @@ def test_paper_refresh_iterations_and_evaluation() -> None:
     assert (rl[1].refresh.max_success, rl[1].refresh.drop_never_solved) == (2 / 3, True)
     assert sum(stage.iterations for stage in rl) > 100
     assert (recipe.evaluation.runs, recipe.evaluation.k) == (10, 10)
+
+
+CHAT = """
+[run]
+name = "chat"
+[model]
+name = "org/model"
+[agent]
+max_turns = 7
+[policy]
+backend = "chat"
+concurrency = 4
+[policy.chat]
+base_url = "http://localhost:8000/v1"
+request = { temperature = 0.6, stop = ["x"] }
+price = { prompt = 2.0, completion = 8.0 }
+[evaluation]
+points = ["base"]
+runs = 1
+k = 1
+"""
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    path = tmp_path / "chat.toml"
+    path.write_text(CHAT)
+    return path
+
+
+def test_an_endpoints_recipe_arrives_and_reads_back_from_elsewhere(chat: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(chat)
+    assert recipe.policy.chat is not None
+    assert recipe.policy.chat.request == {"temperature": 0.6, "stop": ["x"]}
+    assert recipe.policy.chat.price is not None
+    assert recipe.policy.chat.price.prices.cached == 2.0
+    assert (recipe.model_name, recipe.weights) == ("org/model", "")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "recipe.toml").write_text(dump_recipe(recipe, tmp_path / "kept"))
+    assert load_recipe(tmp_path / "kept" / "recipe.toml").policy == recipe.policy
+
+
+CHAT_REFUSED = [
+    ("policy.chat.bas_url=x", ["policy.chat.bas_url", "'base_url'"]),
+    ("policy.chat.price.prmpt=1", ["policy.chat.price.prmpt", "'prompt'"]),
+    ("policy.chat.base_url=localhost:8000", ["policy.chat.base_url", "pattern"]),
+    ("policy.chat.request.messages=[]", ["policy.chat.request.messages", "scaffold"]),
+    ("policy.chat.requests_per_minute=0.1", ["policy.chat.requests_per_minute", "lower the concurrency"]),
+    ("policy.threads=2", ["policy.threads", "no effect", "'chat'"]),
+    ("run.seed=3", ["run.seed", "no effect"]),
+    ("agent.max_response_tokens=9", ["agent.max_response_tokens", "policy.chat.request"]),
+    ("model.checkpoint=org/other", ["model.checkpoint", "no effect"]),
+    ("policy.backend=torch", ["policy.chat", "no effect without", "model.checkpoint: is missing"]),
+    ("trainer.eps=1e-7", ["trainer", "no effect"]),
+]
+
+
+@pytest.mark.parametrize(("override", "words"), CHAT_REFUSED)
+def test_what_has_no_effect_with_an_endpoint_is_refused(chat: Path, override: str, words: list[str]) -> None:
+    with pytest.raises(RecipeError) as refused:
+        load_recipe(chat, [override])
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_an_endpoint_cannot_be_trained(mini: Path) -> None:
+    with pytest.raises(RecipeError) as refused:
+        load_recipe(mini, ["policy.backend=chat", "policy.chat.base_url=http://x/v1"])
+    assert "stages need 'torch'" in str(refused.value)
+    with pytest.raises(RecipeError, match=r"policy\.chat: policy\.backend 'chat' needs this table"):
+        load_recipe(mini, ["policy.backend=chat"])
+
+
+def test_an_evaluation_of_an_endpoint_takes_the_scaffold_and_leaves_the_engine(mini: Path) -> None:
+    mini.write_text(MINI + "[agent]\nmax_turns = 9\nmax_response_tokens = 7\n[policy]\nthreads = 3\n")
+    settings = {"evaluation": {"runs": 2, "k": 2}, "overrides": [], "name": "eval"}
+    local = evaluation_recipe(mini, model="Qwen/Qwen3-8B", **settings)
+    assert (local.model.checkpoint, local.policy.threads) == ("Qwen/Qwen3-8B", 3)
+    remote = evaluation_recipe(mini, model="a/b/c:d", chat={"base_url": "https://api.example.org/v1"}, **settings)
+    assert (remote.model.name, remote.model.checkpoint) == ("a/b/c:d", None)
+    assert (remote.agent.max_turns, remote.policy.threads, remote.policy.backend) == (9, 0, "chat")
+
+
+def test_an_endpoint_in_the_recipe_is_the_evaluations(chat: Path) -> None:
+    settings = {"evaluation": {"runs": 2, "k": 2}, "overrides": [], "name": "eval"}
+    recipe = evaluation_recipe(chat, model="other", **settings)
+    assert (recipe.model.name, recipe.policy.concurrency) == ("other", 4)
+    moved = evaluation_recipe(chat, model="other", chat={"base_url": "http://elsewhere/v1"}, **settings)
+    assert moved.policy.chat is not None
+    assert (moved.policy.chat.base_url, moved.policy.chat.request) == (
+        "http://elsewhere/v1",
+        {"temperature": 0.6, "stop": ["x"]},
+    )
+
+
+def test_the_sandboxs_settings_alone(chat: Path) -> None:
+    chat.write_text(CHAT + "[sandbox]\nmemory_mb = 2048\n")
+    settings = sandbox_settings(chat, ["sandbox.verifications=5"])
+    assert (settings.memory_mb, settings.verifications) == (2048, 5)
+    assert sandbox_settings(None, []).memory_mb == 1024
+    with pytest.raises(RecipeError, match=r"--set: sandbox\.memory_mbs: unknown key; did you mean 'memory_mb'"):
+        sandbox_settings(chat, ["sandbox.memory_mbs=5"])
+    with pytest.raises(RecipeError, match=r"run\.seed: has no effect here"):
+        sandbox_settings(chat, ["run.seed=5"])

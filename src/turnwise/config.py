@@ -11,15 +11,15 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from turnwise.errors import RecipeError
-from turnwise.pipeline.recipe import BASE, OPERATIONAL_KEYS, Recipe, Refresh, RftStage, RlStage, flat
+from turnwise.pipeline.recipe import BASE, OPERATIONAL_KEYS, Recipe, Refresh, RftStage, RlStage, SandboxTable, flat
 
 __all__ = [
     "Recipe",
@@ -31,6 +31,7 @@ __all__ = [
     "evaluation_recipe",
     "load_recipe",
     "parse_recipe",
+    "sandbox_settings",
 ]
 
 _PATH_KEYS = (("model", "checkpoint"), ("tasks", "path"))
@@ -58,15 +59,46 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe(_read(path), overrides, source=str(path), base=path.parent)
 
 
-def evaluation_recipe(path: Path | None, name: str, evaluation: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
-    """A recipe that only evaluates a checkpoint: the scaffold's tables of the recipe at `path`, and no stages."""
+def evaluation_recipe(
+    path: Path | None,
+    name: str,
+    model: str,
+    evaluation: Mapping[str, Any],
+    overrides: Sequence[str],
+    chat: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """A recipe that only evaluates `model`: the scaffold's tables of the recipe at `path`, and no stages.
+
+    With `chat` (keys of `[policy.chat]`), or where the recipe at `path` has such a table, the model is the endpoint's;
+    what the recipe says of another policy and of its responses' length is then left out. Else it is a checkpoint.
+    """
     raw = {} if path is None else _read(path)
-    kept: dict[str, Any] = {
-        table: raw[table] for table in ("agent", "sandbox", "policy", "tasks", "model") if table in raw
-    }
+    kept: dict[str, Any] = {table: raw[table] for table in ("agent", "sandbox", "policy", "tasks") if table in raw}
     kept |= {"run": {"name": name}, "evaluation": {"points": [BASE], **evaluation}}
+    policy: dict[str, Any] = kept.get("policy", {})
+    if chat is None and policy.get("backend") != "chat":
+        kept["model"] = {"checkpoint": _resolved(model, Path.cwd(), hub=True)}
+    else:
+        policy = policy if policy.get("backend") == "chat" else {"backend": "chat"}
+        kept["policy"] = policy | {"chat": {**policy.get("chat", {}), **(chat or {})}}
+        kept["model"] = {"name": model}
+        kept["agent"] = {key: value for key, value in raw.get("agent", {}).items() if key != "max_response_tokens"}
     source, base = ("turnwise eval", Path()) if path is None else (str(path), path.parent)
     return parse_recipe(kept, overrides, source=source, base=base)
+
+
+def sandbox_settings(path: Path | None, overrides: Sequence[str]) -> SandboxTable:
+    """The `[sandbox]` table of the recipe at `path` (None: the defaults) with `sandbox.key=value` laid over it."""
+    raw: dict[str, Any] = {"sandbox": {} if path is None else _read(path).get("sandbox", {})}
+    overridden = [_override(raw, text) for text in overrides]
+    stray = [key for key in overridden if not key.startswith("sandbox.")]
+    if stray:
+        raise RecipeError(f"--set: {stray[0]}: has no effect here; only keys of [sandbox] have")
+    try:
+        return SandboxTable.model_validate(raw["sandbox"])
+    except ValidationError as error:
+        told = [{**detail, "loc": ("sandbox", *detail["loc"])} for detail in error.errors()]
+        raise RecipeError("\n".join(_complaints(told, raw, str(path or "turnwise"), overridden))) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -85,18 +117,20 @@ def parse_recipe(raw: dict[str, Any], overrides: Sequence[str] = (), *, source: 
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError("\n".join(_complaints(error, raw, source, overridden))) from None
+        raise RecipeError("\n".join(_complaints(error.errors(), raw, source, overridden))) from None
 
 
 def dump_recipe(recipe: Recipe, folder: Path) -> str:
     """The effective recipe as TOML: every default spelled out, paths relative to `folder` (a run can be moved)."""
     raw = recipe.model_dump(mode="json", exclude_none=True)
     for table, key in _PATH_KEYS:
-        value = raw[table][key]
-        if Path(value).is_absolute():
+        value = raw[table].get(key)
+        if value is not None and Path(value).is_absolute():
             raw[table][key] = os.path.relpath(value, folder.resolve())
     if not recipe.stages:
         raw.pop("trainer")
+    if recipe.policy.backend == "chat":
+        raw["agent"].pop("max_response_tokens")
     return tomli_w.dumps(raw)
 
 
@@ -180,8 +214,10 @@ def _descend(node: Any, part: str, where: str, dotted: str) -> Any:
     return node.setdefault(part, {})
 
 
-def _complaints(error: ValidationError, raw: dict[str, Any], source: str, overridden: Sequence[str]) -> Iterator[str]:
-    for detail in error.errors():
+def _complaints(
+    details: Iterable[Mapping[str, Any]], raw: dict[str, Any], source: str, overridden: Sequence[str]
+) -> Iterator[str]:
+    for detail in details:
         location = _without_tag(detail["loc"])
         if detail["type"] == "value_error" and not location:
             lines = str(detail["ctx"]["error"]).splitlines()
@@ -240,7 +276,17 @@ def _table(location: Sequence[str | int], raw: dict[str, Any]) -> type[BaseModel
         if "refresh" in location[2:-1]:
             return Refresh
         return RftStage if raw["stages"][location[1]].get("kind") == "rft" else RlStage
-    return _TABLES[str(location[0])] if len(location) > 1 else Recipe
+    table: type[BaseModel] = Recipe
+    for part in location[:-1]:
+        table = _below(table, str(part)) or table
+    return table
+
+
+def _below(table: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The table that a key of this table holds, optional or not; None where it holds a value."""
+    annotation = table.model_fields[key].annotation if key in table.model_fields else None
+    candidates = [annotation, *get_args(annotation)]
+    return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)
 
 
 def _nearest(key: str, known: list[str]) -> str:

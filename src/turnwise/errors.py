@@ -9,6 +9,7 @@ TurnwiseError
 │   ├── SandboxError           a sandbox could not start, died, or lost its disk
 │   ├── PolicyError            the sampling engine failed
 │   └── StoreError             the journal could not be read or written
+├── ContextExceeded            an endpoint holds that a conversation no longer fits its model: the policy's doing
 ├── TrainingError              an optimizer step went wrong: its loss or gradient is no number
 └── LogprobMismatch            the engine's and the trainer's log-probabilities differ by more than the bound
 """
@@ -56,6 +57,10 @@ class StoreError(InfrastructureError):
     """The run's journal could not be read or written."""
 
     cause = "store_failure"
+
+
+class ContextExceeded(TurnwiseError):
+    """A policy's endpoint says that the conversation is longer than its model's context: the episode ends with it."""
 
 
 class TrainingError(TurnwiseError):

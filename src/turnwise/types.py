@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnwise.errors import InputError
+from turnwise.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -209,13 +210,16 @@ class Sampling:
 class Sample:
     """One sampled response, with the stop token that ended it.
 
-    `logprobs` are of the temperature-1 distribution, one per token.
+    `logprobs` are of the temperature-1 distribution, one per token. `usage` is an endpoint's own count, if it gave one.
+    `sample_s` is what the response took where the wait for it says nothing about the policy (None: the whole wait).
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     policy_version: int
     stopped: bool  # by a stop token; False: cut at max_tokens
+    usage: Usage | None = None
+    sample_s: float | None = None
 
 
 class FormatError(StrEnum):
@@ -262,6 +266,12 @@ class Turn:
     policy_version: int
     sample_s: float
     exec_s: float
+    usage: Usage | None = None  # by an endpoint's count, whose tokens are not those of the span
+
+    @property
+    def sampled_tokens(self) -> int:
+        """The model's tokens in the response."""
+        return self.stop - self.start if self.usage is None else self.usage.completion_tokens
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ import numpy as np
 from rich.console import Console
 
 from turnwise.pipeline.progress import Progress, Tally
-from turnwise.types import StopReason, Trajectory, Verdict, VerdictKind
+from turnwise.types import StopReason, Trajectory, Turn, Verdict, VerdictKind
 
 
 def ended(tokens: int, resolved: bool) -> Trajectory:
     verdict = Verdict(VerdictKind.RESOLVED if resolved else VerdictKind.UNRESOLVED)
     ids, mask = np.zeros(tokens, np.int64), np.ones(tokens, np.bool_)
-    return Trajectory("e", "t", ids, mask, np.zeros(tokens, np.float32), (), StopReason.SUBMITTED, verdict=verdict)
+    turn = Turn(0, "", "submit", None, "", 0, 0, tokens, 0, 0.1, 0.1)
+    none = np.zeros(tokens, np.float32)
+    return Trajectory("e", "t", ids, mask, none, (turn,), StopReason.SUBMITTED, verdict=verdict)
 
 
 def ticking(step_s: float) -> Iterator[float]:

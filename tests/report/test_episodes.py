@@ -5,6 +5,7 @@ import pytest
 from turnwise.report.episodes import view_episode
 from turnwise.report.read import read_run
 from turnwise.types import Verdict, VerdictKind
+from turnwise.usage import Usage
 
 
 @pytest.fixture
@@ -23,6 +24,14 @@ def test_the_ribbon_holds_every_token_once_in_order(paid):
 def test_turns_know_what_their_tokens_cost_the_policy(paid):
     turns = view_episode(paid).turns
     assert [(turn.tokens, turn.mean_logprob) for turn in turns] == [(6, -0.5), (4, -0.5)]
+
+
+def test_an_endpoints_tokens_are_its_own_count_and_the_ribbon_is_of_bytes(paid):
+    turns = tuple(replace(turn, usage=Usage(90, 0, 33)) for turn in paid.trajectory.turns)
+    view = view_episode(replace(paid, trajectory=replace(paid.trajectory, turns=turns)))
+    assert [(turn.tokens, turn.mean_logprob) for turn in view.turns] == [(33, None), (33, None)]
+    assert view.unit == "bytes"
+    assert view.ribbon[1].label == "turn 1: 6 sampled bytes"
 
 
 def test_the_payment_is_told_against_the_group(paid):

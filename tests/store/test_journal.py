@@ -5,7 +5,6 @@ import pickle
 import sqlite3
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +13,10 @@ import pytest
 from turnwise.errors import InputError, StoreError
 from turnwise.store import EpisodeKey, Journal, StoredTurn
 from turnwise.types import FormatError, StopReason, Turn, Verdict, VerdictKind
+from turnwise.usage import Prices, Usage
 
 KEY = EpisodeKey("rl-1", "train", 3, "toolz__toolz-17", 5)
+OTHER = replace(KEY, member=6)
 OPENING = [1, 2, 3]
 VERDICT = Verdict(VerdictKind.RESOLVED, {"t.py::a": "passed"}, {"t.py::b": "skipped"}, "2 passed", 0.4, "why")
 
@@ -204,22 +205,6 @@ def test_what_is_no_journal_is_refused(tmp_path):
         Journal.read(tmp_path / "nowhere")
 
 
-def test_a_journal_of_format_1_is_read_and_goes_on(tmp_path):
-    path = tmp_path / "journal.db"
-    with Journal.open(path, "recipe") as journal:
-        journal.record_verdict(KEY.task_id, "old", VERDICT)
-    connection = sqlite3.connect(path)
-    connection.executescript("ALTER TABLE verdicts DROP COLUMN reason; PRAGMA user_version=1;")
-    connection.close()
-
-    with Journal.read(path) as journal:
-        assert journal.verdict(KEY.task_id, "old") == replace(VERDICT, reason="")
-    with Journal.open(path, "recipe") as journal:
-        journal.record_verdict(KEY.task_id, "new", VERDICT)
-        assert journal.verdict(KEY.task_id, "old") == replace(VERDICT, reason="")
-        assert journal.verdict(KEY.task_id, "new") == VERDICT
-
-
 WRITE_UNTIL_KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
@@ -281,13 +266,49 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path):
     assert 5 < written == kept < 60
 
 
-def test_a_turn_is_recorded_in_a_millisecond(journal):
+def counted_turn(index: int, start: int, usage: Usage) -> StoredTurn:
+    stored = stored_turn(index, start)
+    return replace(stored, turn=replace(stored.turn, usage=usage))
+
+
+def test_an_endpoints_count_comes_back_turn_by_turn_and_summed(journal):
     journal.start_episode(KEY, OPENING)
-    turns = [stored_turn(index, 0, tokens=range(200)) for index in range(200)]
+    journal.record_turn(KEY, counted_turn(0, 3, Usage(100, 0, 20)))
+    journal.finish_episode(KEY, StopReason.SUBMITTED, "", counted_turn(1, 8, Usage(150, 90, 30)))
+    write_episode(journal, OTHER)
+    assert [stored.turn.usage for stored in journal.episode(KEY).turns] == [Usage(100, 0, 20), Usage(150, 90, 30)]
+    counted, plain = journal.episodes()
+    assert (counted.usage, counted.tokens) == (Usage(250, 90, 50), 50)
+    assert (plain.usage, plain.tokens) == (None, 6)
 
-    started = time.perf_counter()
-    for turn in turns:
-        journal.record_turn(KEY, turn)
-    each_s = (time.perf_counter() - started) / len(turns)
 
-    assert each_s < 0.005, "five times the aim, for a machine that does other work too"
+def test_prices_are_kept_where_there_are_any(journal):
+    assert journal.prices() is None
+    journal.set_state("run", "prices", {"prompt": 1.0, "cached": 0.5, "completion": 2.0})
+    assert journal.prices() == Prices(1.0, 0.5, 2.0)
+
+
+def test_a_journal_of_format_1_is_read_as_it_is_and_gone_on_with(path):
+    with Journal.open(path, "recipe") as journal:
+        write_episode(journal)
+        journal.record_verdict(KEY.task_id, "old", VERDICT)
+    connection = sqlite3.connect(path)
+    columns = "ALTER TABLE turns DROP COLUMN usage; ALTER TABLE verdicts DROP COLUMN reason;"
+    connection.executescript(f"{columns} PRAGMA user_version=1;")
+    connection.close()
+    before = path.read_bytes()
+
+    with Journal.read(path) as journal:
+        assert journal.verdict(KEY.task_id, "old") == replace(VERDICT, reason="")
+        assert [stored.turn.usage for stored in journal.episode(KEY).turns] == [None, None]
+        assert [(each.tokens, each.usage) for each in journal.episodes()] == [(6, None)]
+    assert path.read_bytes() == before
+
+    with Journal.open(path, "recipe") as journal:
+        journal.start_episode(OTHER, OPENING)
+        journal.record_turn(OTHER, counted_turn(0, 3, Usage(1, 0, 2)))
+        journal.record_verdict(KEY.task_id, "new", VERDICT)
+    with Journal.read(path) as journal:
+        assert journal.verdict(KEY.task_id, "new") == VERDICT
+        assert journal.episode(OTHER).turns[0].turn.usage == Usage(1, 0, 2)
+        assert journal.episode(KEY).turns[0].turn.usage is None

@@ -9,6 +9,7 @@ from turnwise.agent.patch import take_patch
 from turnwise.agent.step import act, run_command
 from turnwise.agent.tokenizer import load_tokenizer
 from turnwise.agent.tools import tools_mount, with_tools
+from turnwise.agent.transcript import Renderer, TranscriptRenderer
 
 __all__ = [
     "AgentConfig",
@@ -16,6 +17,8 @@ __all__ = [
     "Message",
     "Observation",
     "ParsedResponse",
+    "Renderer",
+    "TranscriptRenderer",
     "act",
     "load_tokenizer",
     "opening_messages",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from turnwise.agent.messages import Message, Role
 from turnwise.errors import CheckpointError
+from turnwise.types import Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,6 +89,10 @@ class ChatRenderer:
         """The text of a sampled response, without the stop token that ended it."""
         ends = len(token_ids) > 0 and token_ids[-1] in self.stop_token_ids
         return self._text(token_ids[:-1] if ends else token_ids)
+
+    def context_tokens(self, length: int, last: Turn | None) -> int:
+        """`length`: these ids are the model's own tokens."""
+        return length
 
     def _encode(self, rendered: str, contents: Iterable[str]) -> list[int]:
         """Tokens of a rendering in which control tokens inside the `contents` are plain text.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from turnwise import __version__
-from turnwise.cli import runs, tasks
+from turnwise.cli import evaluations, runs, tasks
 from turnwise.errors import TurnwiseError
 
 app = typer.Typer(
@@ -24,12 +24,16 @@ on where it stopped, and no finished turn is paid for twice.
 
     turnwise train recipes/quickstart.toml --seed 7      the same by hand, with another seed
 
+    turnwise eval --endpoint URL --model NAME            score an OpenAI-compatible endpoint
+
     turnwise report runs/quickstart                      summary.json and report.html of a run
 """,
 )
 app.command()(runs.train)
 app.command()(runs.quickstart)
 app.command("eval")(runs.evaluate)
+app.command()(evaluations.verify)
+app.command()(evaluations.compare)
 app.command()(runs.report)
 app.command()(runs.export)
 app.add_typer(tasks.app, name="tasks")

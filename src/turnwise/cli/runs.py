@@ -52,7 +52,9 @@ def quickstart(run_dir: RunDir = None, seed: Seed = None, model: Model = None, s
 
 
 def evaluate(
-    model: Annotated[str, typer.Option(help="Checkpoint folder or hub id.")],
+    model: Annotated[str, typer.Option(help="Checkpoint folder or hub id; with --endpoint, the model's name there.")],
+    endpoint: Annotated[str | None, typer.Option(help="An OpenAI-compatible API: what stands before /chat/…")] = None,
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoint's key.")] = None,
     tasks: Annotated[str, typer.Option(help="JSONL file of tasks, or `frozen`.")] = "frozen",
     split: Annotated[str, typer.Option(help="Which tasks by `meta.split`; `*` takes every task.")] = "heldout",
     runs: Annotated[int, typer.Option(min=1, help="Episodes per task; Pass@1 is their mean ± standard error.")] = 10,
@@ -63,22 +65,25 @@ def evaluate(
     seed: Seed = None,
     set_: Overrides = None,
 ) -> None:
-    """Score a checkpoint in the scaffold: Pass@1 ± standard error, Pass@k, submit rate, turns, format errors.
+    """Score a model in the scaffold: Pass@1 ± standard error, Pass@k, submit rate, turns, format errors.
 
-    A checkpoint that a run trained wants the settings it was trained with: `--recipe runs/NAME/recipe.toml`.
+    A checkpoint that a run trained wants the settings it was trained with: `--recipe runs/NAME/recipe.toml`. The run
+    folder also gets SWE-bench's files: `preds.json`, `logs/`, `trajs/` and the run summary; those of several runs lie
+    in `runs/0`, `runs/1`, …
     """
     from turnwise.config import evaluation_recipe
 
-    given = [
-        f"model.checkpoint={json.dumps(model)}",
-        f"tasks.path={json.dumps(tasks)}",
-        f"tasks.heldout_split={json.dumps(split)}",
-    ]
+    if endpoint is None and api_key_env is not None:
+        raise InputError("--api-key-env has no effect without --endpoint")
+    asked = {"base_url": endpoint} | ({} if api_key_env is None else {"api_key_env": api_key_env})
+    given = [f"tasks.path={json.dumps(tasks)}", f"tasks.heldout_split={json.dumps(split)}"]
     scored = evaluation_recipe(
         recipe,
         name="eval-" + re.sub(r"[^a-z0-9_.-]+", "-", model.lower()).strip("-."),
+        model=model,
         evaluation={"runs": runs, "k": k or runs} | ({} if limit is None else {"tasks": limit}),
         overrides=[*given, *_overrides(seed, None, set_)],
+        chat=None if endpoint is None else asked,
     )
     _train(scored, run_dir or Path("runs") / scored.run.name)
 
@@ -107,6 +112,20 @@ def export(
     print(f"{count} episodes → {out}")
 
 
+def _write_evaluation(recipe: "Recipe", run_dir: Path) -> None:
+    """SWE-bench's files first: the page needs packages that scoring an endpoint does not."""
+    from turnwise.evaluation import write_outputs
+    from turnwise.report import write_report
+    from turnwise.store import Journal
+
+    with Journal.read(run_dir / "journal.sqlite") as journal:
+        write_outputs(journal, run_dir, model_name=recipe.model_name, run_id=recipe.run.name)
+    try:
+        write_report(run_dir)
+    except InputError as error:
+        print(f"turnwise: {error}", file=sys.stderr)
+
+
 def _train(recipe: "Recipe", run_dir: Path) -> None:
     from rich.console import Console
 
@@ -114,13 +133,14 @@ def _train(recipe: "Recipe", run_dir: Path) -> None:
     from turnwise.pipeline.run import is_finished, run_recipe
     from turnwise.report import write_report
 
+    finish = write_report if recipe.stages else lambda folder: _write_evaluation(recipe, folder)
     claim_run_folder(recipe, run_dir)
     if is_finished(run_dir):
         print(f"{run_dir} is finished; remove it to run the recipe anew, or give another --run-dir")
-        write_report(run_dir)
+        finish(run_dir)
     else:
         try:
-            run_recipe(recipe, run_dir, console=Console(), after_stage=write_report)
+            run_recipe(recipe, run_dir, console=Console(), after_stage=finish)
         except KeyboardInterrupt:
             print(f"\nstopped; the same command goes on with {run_dir}", file=sys.stderr)
             raise typer.Exit(STOPPED) from None
@@ -157,7 +177,17 @@ def _show_summary(run_dir: Path) -> None:
     print(
         f"{summary['episodes']:,} episodes in {summary['wall_s'] / 60:.1f} minutes; infrastructure failures: {failures}"
     )
-    print(f"report: {run_dir / 'report.html'}")
+    if "usage" in summary:
+        print(_usage_line(summary["usage"]))
+    if (run_dir / "report.html").is_file():
+        print(f"report: {run_dir / 'report.html'}")
+
+
+def _usage_line(usage: dict[str, Any]) -> str:
+    read, cached = usage["prompt_tokens"], usage["cached_tokens"]
+    cost = "unknown: no policy.chat.price" if usage["cost_usd"] is None else f"${usage['cost_usd']:,.4f}"
+    share = f"{cached / read:.0%}" if read else "none"
+    return f"tokens: {read:,} read ({share} from cache), {usage['completion_tokens']:,} sampled; cost: {cost}"
 
 
 def _summary_table(summary: dict[str, Any]) -> "Table":

@@ -1,7 +1,38 @@
-"""Scores a policy on held-out tasks: repeated runs, Pass@1 with its standard error, unbiased Pass@k."""
+"""Scores policies: repeated runs, Pass@1 with its standard error, unbiased Pass@k; predictions; comparisons."""
 
+from turnwise.evaluation.compare import (
+    PairedDifference,
+    Score,
+    check_same_tasks,
+    paired_difference,
+    read_score,
+    total_usage,
+)
 from turnwise.evaluation.estimators import pass_at_k
-from turnwise.evaluation.evaluate import evaluate, evaluation_requests
+from turnwise.evaluation.evaluate import evaluate, evaluation_requests, outcome_of_summary
+from turnwise.evaluation.outputs import Graded, write_grades, write_outputs
+from turnwise.evaluation.predictions import Matched, Prediction, match, read_predictions
 from turnwise.evaluation.summary import Outcome, StageResult, summarize
 
-__all__ = ["Outcome", "StageResult", "evaluate", "evaluation_requests", "pass_at_k", "summarize"]
+__all__ = [
+    "Graded",
+    "Matched",
+    "Outcome",
+    "PairedDifference",
+    "Prediction",
+    "Score",
+    "StageResult",
+    "check_same_tasks",
+    "evaluate",
+    "evaluation_requests",
+    "match",
+    "outcome_of_summary",
+    "paired_difference",
+    "pass_at_k",
+    "read_predictions",
+    "read_score",
+    "summarize",
+    "total_usage",
+    "write_grades",
+    "write_outputs",
+]

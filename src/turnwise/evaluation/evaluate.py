@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from turnwise.evaluation.summary import Outcome, StageResult, summarize
 from turnwise.rollout import Collector, EpisodeRequest
-from turnwise.store import EpisodeKey
+from turnwise.store import EpisodeKey, EpisodeSummary
 from turnwise.types import Task, Trajectory
 
 PURPOSE = "evaluate"
@@ -47,4 +47,16 @@ def outcome_of(trajectory: Trajectory) -> Outcome:
         stop_reason=trajectory.stop_reason,
         turns=len(trajectory.turns),
         format_errors=sum(turn.format_error is not None for turn in trajectory.turns),
+    )
+
+
+def outcome_of_summary(episode: EpisodeSummary) -> Outcome:
+    """The same of an episode as the journal sums it up."""
+    return Outcome(
+        task_id=episode.key.task_id,
+        run=episode.key.member,
+        resolved=episode.resolved,
+        stop_reason=episode.stop_reason,
+        turns=episode.turns,
+        format_errors=episode.format_errors,
     )

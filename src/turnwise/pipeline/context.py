@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from turnwise.trainer import Trainer
 
 RUN = "run"  # the name under which the journal keeps what is true of the whole run
+PRICES = "prices"  # per million tokens, as the recipe last gave them
 PROBE_TOKENS = 8_192  # of an iteration's first episodes: scored again to compare engine and trainer
 Report = Callable[[Trajectory], None]
 T = TypeVar("T")
@@ -33,12 +34,14 @@ class Run:
         self.journal = shop.journal
         self.checkpoints = checkpoints
         self.progress = progress
-        self.weights = self.recipe.model.checkpoint
+        self.weights = self.recipe.weights
         self.heldout = fixed_subset(shop.heldout_tasks, self.recipe.evaluation.tasks)
         self._runner = runner
         self._clock = time.monotonic()
         self.journal.set_state(RUN, "name", self.recipe.run.name)
         self.journal.set_state(RUN, "seed", self.recipe.run.seed)
+        chat = self.recipe.policy.chat
+        self.journal.set_state(RUN, PRICES, asdict(chat.price.prices) if chat and chat.price else None)
 
     def beat(self) -> None:
         """Add the time since the last call to what the run has cost so far, over all its processes."""

@@ -28,6 +28,7 @@ class Tally:
     resumed: int = 0  # already in the journal when the phase began
     resolved: int = 0
     sampled_tokens: int = 0
+    unit: str = "episodes"  # what is counted; only episodes sample tokens
     failures: Mapping[str, int] = field(default_factory=dict)  # of the infrastructure, by cause, in this phase
 
     def add(self, trajectory: Trajectory, resumed: bool) -> None:
@@ -35,17 +36,18 @@ class Tally:
         self.done += 1
         self.resumed += resumed
         self.resolved += trajectory.resolved
-        self.sampled_tokens += 0 if resumed else int(trajectory.action_mask_T.sum())
+        self.sampled_tokens += 0 if resumed else sum(turn.sampled_tokens for turn in trajectory.turns)
 
     def line(self, elapsed_s: float) -> str:
         """The one line that says it all; the time to go assumes that the rest goes as fast as what was done now."""
         fresh, left = self.done - self.resumed, self.total - self.done
         share = f"{self.resolved / self.done:.0%}" if self.done else "-"
         parts = [
-            f"{self.done}/{self.total} episodes",
+            f"{self.done}/{self.total} {self.unit}",
             f"{self.resolved} resolved ({share})",
-            f"{self.sampled_tokens / max(elapsed_s, 1e-9):,.0f} tokens/s",
         ]
+        if self.unit == "episodes":
+            parts.append(f"{self.sampled_tokens / max(elapsed_s, 1e-9):,.0f} tokens/s")
         parts += [f"{count} {cause}" for cause, count in sorted(self.failures.items()) if count]
         if fresh and left > 0:
             minutes, seconds = divmod(round(left * elapsed_s / fresh), 60)
@@ -65,9 +67,9 @@ class Progress:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def phase(self, title: str, total: int) -> Iterator["Phase"]:
-        """Episodes of one kind; its last line stays when the phase ends, however it ends."""
-        phase = Phase(Tally(title, total), self._clock, None if self._console.is_terminal else self.say)
+    def phase(self, title: str, total: int, unit: str = "episodes") -> Iterator["Phase"]:
+        """Episodes of one kind, or what else `unit` names; its last line stays when the phase ends, however it ends."""
+        phase = Phase(Tally(title, total, unit=unit), self._clock, None if self._console.is_terminal else self.say)
         if not self._console.is_terminal:
             yield phase
             self.say(phase.line())

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from turnwise.pipeline.chat_table import ChatTable, policy_findings
+from turnwise.pipeline.table import Finding, Table
 
 BASE = "base"
 ALL_SPLITS = "*"
@@ -19,6 +22,13 @@ OPERATIONAL_KEYS = frozenset(
     {
         "policy.concurrency",
         "policy.threads",
+        "policy.chat.api_key_env",
+        "policy.chat.timeout_s",
+        "policy.chat.attempts",
+        "policy.chat.requests_per_minute",
+        "policy.chat.price.prompt",
+        "policy.chat.price.cached",
+        "policy.chat.price.completion",
         "sandbox.verifications",
         "trainer.threads",
         "trainer.micro_batch_tokens",
@@ -41,12 +51,6 @@ def _rate(value: Any) -> Any:
     return float(Fraction(value)) if isinstance(value, str) and re.fullmatch(r"\d+/[1-9]\d*", value) else value
 
 
-class Table(BaseModel):
-    """Base of every table: unknown keys and wrong types are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 class RunTable(Table):
     """`[run]`: what the run is called and the one seed that every choice derives from."""
 
@@ -55,9 +59,10 @@ class RunTable(Table):
 
 
 class ModelTable(Table):
-    """`[model]`: a checkpoint folder in Hugging Face format, or a hub id."""
+    """`[model]`: a checkpoint folder in Hugging Face format or a hub id; for an endpoint, the name it has there."""
 
-    checkpoint: str = Field(min_length=1)
+    checkpoint: str | None = Field(default=None, min_length=1)
+    name: str | None = Field(default=None, min_length=1)
 
 
 class TasksTable(Table):
@@ -106,17 +111,18 @@ class SandboxTable(Table):
     namespace: str = Field(default="turnwise", min_length=1)
     service_account: str = ""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
-    node_selector: dict[str, str] = {}
+    node_selector: dict[str, str] = Field(default_factory=dict)
     request_cpus: float = Field(default=0.5, gt=0)
     request_memory_mb: int = Field(default=2_048, ge=1)
 
 
 class PolicyTable(Table):
-    """`[policy]`: the sampling engine. `concurrency` is episodes at once; `threads` 0 leaves torch its own setting."""
+    """`[policy]`: what samples. `concurrency` is episodes at once; `threads` 0 leaves torch its own setting."""
 
-    backend: Literal["torch"] = "torch"
+    backend: Literal["torch", "chat"] = "torch"
     concurrency: int = Field(default=32, ge=1)
     threads: int = Field(default=0, ge=0)
+    chat: ChatTable | None = None
 
 
 class TrainerTable(Table):
@@ -201,7 +207,7 @@ class Recipe(Table):
     """
 
     run: RunTable
-    model: ModelTable
+    model: ModelTable = ModelTable()
     tasks: TasksTable = TasksTable()
     agent: AgentTable = AgentTable()
     sandbox: SandboxTable = SandboxTable()
@@ -217,6 +223,16 @@ class Recipe(Table):
             raise ValueError("\n".join(problems))
         return self
 
+    @property
+    def weights(self) -> str:
+        """The checkpoint that the run starts from; empty where an endpoint has the model."""
+        return self.model.checkpoint or ""
+
+    @property
+    def model_name(self) -> str:
+        """What predictions say they were made by: the endpoint's name for the model, or the checkpoint's own."""
+        return self.model.name or self.weights.rstrip("/").rsplit("/", 1)[-1]
+
     def stage(self, name: str) -> RftStage | RlStage:
         """The stage of that name; KeyError when there is none."""
         return {stage.name: stage for stage in self.stages}[name]
@@ -230,9 +246,6 @@ class Recipe(Table):
         return (stage and stage.context_tokens) or self.agent.context_tokens
 
 
-Finding = tuple[str, str]  # the dotted key, and why it cannot stand
-
-
 def contradictions(recipe: Recipe) -> Iterator[Finding]:
     """Every key that contradicts another or has no effect, with the reason."""
     yield from _stage_names(recipe)
@@ -242,6 +255,7 @@ def contradictions(recipe: Recipe) -> Iterator[Finding]:
     yield from _shared_findings(recipe)
     yield from _sandbox_findings(recipe.sandbox)
     yield from _evaluation_findings(recipe)
+    yield from policy_findings(recipe)
 
 
 def _stage_names(recipe: Recipe) -> Iterator[Finding]:
@@ -258,7 +272,7 @@ def _stage_names(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _shared_findings(recipe: Recipe) -> Iterator[Finding]:
-    if recipe.agent.context_tokens <= recipe.agent.max_response_tokens:
+    if recipe.policy.backend == "torch" and recipe.agent.context_tokens <= recipe.agent.max_response_tokens:
         yield "agent.max_response_tokens", "leaves no room for a prompt in agent.context_tokens"
     if recipe.stages and recipe.tasks.heldout_split in (recipe.tasks.train_split, ALL_SPLITS):
         yield "tasks.heldout_split", "takes in the training split: held-out tasks must not be trained on"

@@ -48,7 +48,7 @@ def run_recipe(
     checkpoints = Checkpoints(run_dir / "checkpoints")
     with Journal.open(run_dir / "journal.sqlite", recipe_hash(recipe)) as journal, asyncio.Runner() as runner:
         newest = _newest(recipe, checkpoints)
-        shop = open_workshop(recipe, journal, str(newest.path) if newest else recipe.model.checkpoint, environments)
+        shop = open_workshop(recipe, journal, str(newest.path) if newest else recipe.weights, environments)
         try:
             run = Run(shop, checkpoints, Progress(console), runner)
             if newest is not None:

@@ -1,13 +1,15 @@
 """From a recipe to what it names: tasks, policy, sandboxes, collectors, trainers. Only here are backends chosen."""
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnwise.agent import AgentConfig, ChatRenderer, load_tokenizer
-from turnwise.errors import CheckpointError, InputError, TaskError
+from turnwise.agent import AgentConfig, ChatRenderer, Renderer, TranscriptRenderer, load_tokenizer
+from turnwise.errors import CheckpointError, InputError, SandboxError, TaskError
+from turnwise.pipeline.chat_table import ChatTable
 from turnwise.pipeline.recipe import ALL_SPLITS, Recipe, RftStage, RlStage, SandboxTable
-from turnwise.policy import Policy
+from turnwise.policy import ChatPolicy, Endpoint, Policy
 from turnwise.rollout import Collector, Environments
 from turnwise.sandbox import DockerBackend, KubernetesBackend, LocalBackend, PodSettings, SandboxBackend
 from turnwise.store import Journal
@@ -20,20 +22,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LimitedEnvironments:
-    """Environments under the recipe's limits."""
+    """Environments under the recipe's limits.
+
+    A task whose environment cannot be made costs its own episodes and nobody else's: the reason is kept, so that it is
+    not tried anew for each of them, and raised as a SandboxError.
+    """
 
     made_by: Environments
     limits: Limits
+    _failed: dict[str, TaskError] = field(default_factory=dict, init=False)
 
     async def prepare(self, task: Task) -> SandboxSpec:
         """The specification as it is made, with these limits."""
-        return replace(await self.made_by.prepare(task), limits=self.limits)
+        if task.instance_id not in self._failed:
+            try:
+                return replace(await self.made_by.prepare(task), limits=self.limits)
+            except TaskError as error:
+                self._failed[task.instance_id] = error
+        reason = self._failed[task.instance_id]
+        raise SandboxError(f"no environment for {task.instance_id}: {reason}") from reason
+
+
+def named_tasks(path: str) -> list[Task]:
+    """The tasks of a file, or of the set that ships where `path` is "frozen"."""
+    return read_tasks(frozen_path() if path == "frozen" else Path(path))
 
 
 def split_tasks(recipe: Recipe, split: str) -> list[Task]:
     """The recipe's tasks of one split, in the order of their file. Raises TaskError where there is none."""
-    path = frozen_path() if recipe.tasks.path == "frozen" else Path(recipe.tasks.path)
-    tasks = read_tasks(path)
+    path = recipe.tasks.path
+    tasks = named_tasks(path)
     chosen = [task for task in tasks if split in (ALL_SPLITS, task.meta.get("split"))]
     if not chosen:
         splits = sorted({str(task.meta.get("split")) for task in tasks})
@@ -45,6 +63,8 @@ def agent_config(recipe: Recipe, stage: RftStage | RlStage | None, demonstration
     """The scaffold as a stage runs it, under the stage's own limits (None: the untrained checkpoint)."""
     shared = recipe.agent.model_dump()
     own = {"max_turns": recipe.max_turns(stage), "context_tokens": recipe.context_tokens(stage)}
+    if recipe.policy.backend == "chat":  # an endpoint bounds its responses itself
+        own["max_response_tokens"] = own["context_tokens"] - 1
     return AgentConfig(**(shared | own), demonstration=demonstration)
 
 
@@ -55,7 +75,7 @@ class Workshop:
     recipe: Recipe
     journal: Journal
     policy: Policy
-    renderer: ChatRenderer
+    renderer: Renderer
     backend: SandboxBackend
     environments: Environments
     train_tasks: list[Task]
@@ -91,22 +111,20 @@ def open_workshop(recipe: Recipe, journal: Journal, weights: str, environments: 
     """
     train_tasks = split_tasks(recipe, recipe.tasks.train_split) if recipe.stages else []
     heldout_tasks = split_tasks(recipe, recipe.tasks.heldout_split)
-    _need_torch()
-    sandbox = recipe.sandbox
-    limits = Limits(sandbox.memory_mb, sandbox.processes, sandbox.disk_mb, sandbox.output_bytes, sandbox.cpus)
+    renderer, policy = _open_policy(recipe, journal, weights)
     return Workshop(
         recipe=recipe,
         journal=journal,
-        renderer=_load_renderer(weights),
-        policy=_load_policy(recipe, weights),
-        backend=make_backend(sandbox),
-        environments=LimitedEnvironments(environments or EnvironmentStore(), limits),
+        renderer=renderer,
+        policy=policy,
+        backend=open_backend(recipe.sandbox),
+        environments=open_environments(recipe.sandbox, environments),
         train_tasks=train_tasks,
         heldout_tasks=heldout_tasks,
     )
 
 
-def make_backend(sandbox: SandboxTable) -> SandboxBackend:
+def open_backend(sandbox: SandboxTable) -> SandboxBackend:
     """The sandbox backend that a recipe names; it connects at its first sandbox."""
     if sandbox.backend == "docker":
         return DockerBackend(base_image=sandbox.base_image)
@@ -121,6 +139,33 @@ def make_backend(sandbox: SandboxTable) -> SandboxBackend:
         )
         return KubernetesBackend(base_image=sandbox.base_image, settings=settings)
     return LocalBackend()
+
+
+def open_environments(sandbox: SandboxTable, made_by: Environments | None = None) -> Environments:
+    """Environments, of our own store where no others are given, under the table's limits."""
+    limits = Limits(sandbox.memory_mb, sandbox.processes, sandbox.disk_mb, sandbox.output_bytes, sandbox.cpus)
+    return LimitedEnvironments(made_by or EnvironmentStore(), limits)
+
+
+def _open_policy(recipe: Recipe, journal: Journal, weights: str) -> tuple[Renderer, Policy]:
+    if recipe.policy.chat is not None:
+        return TranscriptRenderer(), _open_chat(recipe.policy.chat, recipe.model_name, journal)
+    _need_torch()
+    return _load_renderer(weights), _load_policy(recipe, weights)
+
+
+def _open_chat(chat: ChatTable, model: str, journal: Journal) -> ChatPolicy:
+    """The endpoint's policy; what fails there is counted in the journal, whether or not another try succeeds."""
+    key = None if chat.api_key_env is None else os.environ.get(chat.api_key_env)
+    if chat.api_key_env is not None and not key:
+        raise InputError(f"policy.chat.api_key_env: the environment variable {chat.api_key_env} is not set")
+    return ChatPolicy(
+        Endpoint(chat.base_url, model, key, chat.api_key_env, chat.timeout_s),
+        request=chat.request,
+        attempts=chat.attempts,
+        requests_per_minute=chat.requests_per_minute,
+        on_failure=lambda cause, session, detail: journal.record_failure(cause, session, detail, dropped=False),
+    )
 
 
 def _load_renderer(weights: str) -> ChatRenderer:

@@ -20,7 +20,8 @@ class Policy(Protocol):
     async def sample(self, token_ids: Sequence[int], sampling: Sampling, session: str) -> Sample:
         """Sample one response to the whole history `token_ids`; the same seed draws the same tokens.
 
-        Raises InputError for a request that can't be served as asked, PolicyError when the engine fails.
+        Raises InputError for a request that can't be served as asked, PolicyError when the engine fails,
+        ContextExceeded when an endpoint holds that the history is too long for its model.
         """
 
     async def end_session(self, session: str) -> None:

@@ -35,7 +35,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class TurnView:
-    """A turn with what its sampled tokens looked like to the policy: `mean_logprob` in nats, None without tokens."""
+    """A turn with what its sampled tokens looked like to the policy: `mean_logprob` in nats, None where not known."""
 
     turn: Turn
     tokens: int
@@ -69,6 +69,7 @@ class EpisodeView:
     payment: Payment
     diff: tuple[DiffLine, ...]
     sampled_tokens: int
+    unit: str  # of the sequence and its ribbon: an endpoint's own tokens are not known one by one
     other_outcomes: Mapping[str, int]
 
     @property
@@ -80,37 +81,40 @@ class EpisodeView:
 def view_episode(episode: Episode) -> EpisodeView:
     """Shape one episode for the page; everything shown follows from the journal's record of it."""
     trajectory = episode.trajectory
+    unit = "bytes" if any(turn.usage is not None for turn in trajectory.turns) else "tokens"
     return EpisodeView(
         episode=episode,
-        ribbon=tuple(_ribbon(trajectory)),
+        ribbon=tuple(_ribbon(trajectory, unit)),
         turns=tuple(_view_turn(trajectory, turn) for turn in trajectory.turns),
         payment=_payment(episode),
         diff=tuple(_diff_lines(trajectory.patch)),
         sampled_tokens=int(trajectory.action_mask_T.sum()),
+        unit=unit,
         other_outcomes=Counter(trajectory.verdict.pass_to_pass.values()) if trajectory.verdict else {},
     )
 
 
-def _ribbon(trajectory: Trajectory) -> Iterator[Segment]:
+def _ribbon(trajectory: Trajectory, unit: str) -> Iterator[Segment]:
     total = len(trajectory.token_ids_T)
     position = 0
     for turn in trajectory.turns:
         name = "opening" if turn.index == 0 else f"observation of turn {turn.index}"
-        yield _segment(False, turn.start - position, total, name)
-        yield _segment(True, turn.stop - turn.start, total, f"turn {turn.index + 1}")
+        yield _segment(False, turn.start - position, total, name, unit)
+        yield _segment(True, turn.stop - turn.start, total, f"turn {turn.index + 1}", unit)
         position = turn.stop
     if position < total:
-        yield _segment(False, total - position, total, "last observation")
+        yield _segment(False, total - position, total, "last observation", unit)
 
 
-def _segment(sampled: bool, tokens: int, total: int, name: str) -> Segment:
-    kind = "sampled tokens" if sampled else "tokens read"
+def _segment(sampled: bool, tokens: int, total: int, name: str, unit: str) -> Segment:
+    kind = f"sampled {unit}" if sampled else f"{unit} read"
     return Segment(sampled, tokens, 100 * tokens / total, f"{name}: {tokens} {kind}")
 
 
 def _view_turn(trajectory: Trajectory, turn: Turn) -> TurnView:
     logprobs = trajectory.behavior_logprobs_T[turn.start : turn.stop]
-    return TurnView(turn, len(logprobs), float(logprobs.mean()) if len(logprobs) else None)
+    known = len(logprobs) > 0 and turn.usage is None
+    return TurnView(turn, turn.sampled_tokens, float(logprobs.mean()) if known else None)
 
 
 def _payment(episode: Episode) -> Payment:

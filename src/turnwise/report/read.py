@@ -6,7 +6,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from turnwise.errors import StoreError
-from turnwise.evaluation import Outcome, StageResult, summarize
+from turnwise.evaluation import Outcome, StageResult, outcome_of_summary, summarize, total_usage
 from turnwise.report.record import CurvePoint, Episode, RunRecord, StageSpan
 from turnwise.store import EpisodeKey, EpisodeSummary, Journal
 
@@ -20,6 +20,7 @@ def read_run(run_dir: Path) -> RunRecord:
         episodes = journal.episodes()
         spans = _spans(episodes)
         evaluations = _evaluations(journal, spans)
+        usage, prices = total_usage(episodes), journal.prices()
         return RunRecord(
             name=journal.state(RUN, "name") or run_dir.resolve().name,
             seed=journal.state(RUN, "seed"),
@@ -32,6 +33,8 @@ def read_run(run_dir: Path) -> RunRecord:
             samples=tuple(_samples(journal, episodes)),
             wall_s=journal.state(RUN, "wall_s") or 0.0,
             episodes=len(episodes),
+            usage=usage,
+            cost_usd=None if usage is None or prices is None else prices.cost_usd(usage),
         )
 
 
@@ -68,24 +71,13 @@ def _training(episodes: Iterable[EpisodeSummary], spans: Iterable[StageSpan], k:
     iterations: dict[tuple[str, int], list[Outcome]] = defaultdict(list)
     for episode in episodes:
         if episode.key.purpose != "evaluate":
-            iterations[episode.key.stage, episode.key.iteration].append(_outcome(episode))
+            iterations[episode.key.stage, episode.key.iteration].append(outcome_of_summary(episode))
     points, done = [], dict(start)
     for (stage, _), outcomes in sorted(iterations.items(), key=lambda item: (start[item[0][0]], item[0][1])):
         if any(not outcome.stop_reason.is_infrastructure for outcome in outcomes):
             points.append(CurvePoint(done[stage], stage, summarize(stage, outcomes, k)))
         done[stage] += 1
     return tuple(points)
-
-
-def _outcome(episode: EpisodeSummary) -> Outcome:
-    return Outcome(
-        task_id=episode.key.task_id,
-        run=episode.key.member,
-        resolved=episode.resolved,
-        stop_reason=episode.stop_reason,
-        turns=episode.turns,
-        format_errors=episode.format_errors,
-    )
 
 
 def _samples(journal: Journal, episodes: Sequence[EpisodeSummary]) -> Iterator[Episode]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from turnwise.evaluation import StageResult
 from turnwise.store import EpisodeKey, Update
 from turnwise.types import Trajectory
+from turnwise.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class RunRecord:
     """Everything on the page.
 
     `stages` holds one result per stage, in the order the run passed them; `wall_s` is the time spent on the run so far
-    by all the processes that worked on it, `episodes` how many ended.
+    by all the processes that worked on it, `episodes` how many ended. `usage` is what an endpoint counted for them and
+    `cost_usd` its price, where there is one.
     """
 
     name: str
@@ -63,3 +65,5 @@ class RunRecord:
     samples: tuple[Episode, ...]
     wall_s: float
     episodes: int
+    usage: Usage | None = None
+    cost_usd: float | None = None

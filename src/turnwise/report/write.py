@@ -27,12 +27,17 @@ def write_report(run_dir: Path) -> None:
 
 
 def summary(run: RunRecord) -> Mapping[str, Any]:
-    """The run in figures: an entry per stage, its wall time, ended episodes, infrastructure failures by cause."""
+    """The run in figures: an entry per stage, its wall time, ended episodes, infrastructure failures by cause.
+
+    Where an endpoint was asked there is also `usage`: the tokens that it counted and their cost (None: no prices).
+    """
+    counted = {} if run.usage is None else {"usage": {**asdict(run.usage), "cost_usd": run.cost_usd}}
     return {
         "stages": [asdict(stage) for stage in run.stages],
         "wall_s": run.wall_s,
         "episodes": run.episodes,
         "infra_failures": dict(run.infra_failures),
+        **counted,
     }
 
 

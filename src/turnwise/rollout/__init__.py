@@ -3,11 +3,13 @@
 from turnwise.rollout.collect import Collector, EpisodeRequest, groups
 from turnwise.rollout.environments import Environments
 from turnwise.rollout.episode import run_episode, turn_seed
+from turnwise.rollout.verification import Verifier
 
 __all__ = [
     "Collector",
     "Environments",
     "EpisodeRequest",
+    "Verifier",
     "groups",
     "run_episode",
     "turn_seed",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from turnwise.agent import AgentConfig, ChatRenderer, with_tools
+from turnwise.agent import AgentConfig, Renderer, with_tools
 from turnwise.errors import InfrastructureError, InputError, PolicyError, SandboxError
 from turnwise.policy import Policy
 from turnwise.rewards import reward_components
@@ -46,7 +46,7 @@ class Collector:
         self,
         *,
         policy: Policy,
-        renderer: ChatRenderer,
+        renderer: Renderer,
         backend: SandboxBackend,
         environments: Environments,
         journal: Journal,

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from turnwise.agent import AgentConfig, ChatRenderer, act, opening_messages, parse_response, run_command, take_patch
+from turnwise.agent import AgentConfig, Renderer, act, opening_messages, parse_response, run_command, take_patch
 from turnwise.agent.observation import Observation
-from turnwise.errors import PolicyError, SandboxError
+from turnwise.errors import ContextExceeded, PolicyError, SandboxError
 from turnwise.policy import Policy
 from turnwise.sandbox import Sandbox
 from turnwise.store import EpisodeKey, Journal, StoredEpisode, StoredTurn
@@ -27,7 +27,7 @@ async def run_episode(
     task: Task,
     *,
     policy: Policy,
-    renderer: ChatRenderer,
+    renderer: Renderer,
     sandbox: Sandbox,
     config: AgentConfig,
     journal: Journal,
@@ -61,7 +61,7 @@ def turn_seed(run_seed: int, episode_id: str, turn_index: int) -> int:
     return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest()) >> 1
 
 
-def _begin(key: EpisodeKey, task: Task, renderer: ChatRenderer, config: AgentConfig, journal: Journal) -> StoredEpisode:
+def _begin(key: EpisodeKey, task: Task, renderer: Renderer, config: AgentConfig, journal: Journal) -> StoredEpisode:
     messages = opening_messages(task, config)
     opening_ids = renderer.opening(messages)
     said = tuple((message.role, message.content) for message in messages)
@@ -85,7 +85,7 @@ class _Player:
         episode: StoredEpisode,
         task: Task,
         policy: Policy,
-        renderer: ChatRenderer,
+        renderer: Renderer,
         sandbox: Sandbox,
         config: AgentConfig,
         journal: Journal,
@@ -103,10 +103,13 @@ class _Player:
 
     async def play(self) -> Trajectory:
         await self._replay()
-        if len(self._history) >= self._config.context_tokens:  # the opening alone leaves no room for a response
+        if self._room() <= 0:  # the opening alone leaves no room for a response
             return self._end(StopReason.CONTEXT_LIMIT, "", None)
         while True:
-            step = await self._step()
+            try:
+                step = await self._step()
+            except ContextExceeded:  # by the endpoint's own word, whatever our limit says
+                return self._end(StopReason.CONTEXT_LIMIT, "", None)
             if step.stop_reason is not None:
                 patch = await self._final_patch(step.stop_reason)
                 return self._end(step.stop_reason, patch, step.stored)
@@ -122,12 +125,11 @@ class _Player:
 
     async def _step(self) -> _Step:
         index = len(self._episode.turns)
-        room = self._config.context_tokens - len(self._history)
         started = time.perf_counter()
-        sample = await self._sample(index, room)
-        sample_s = time.perf_counter() - started
+        sample = await self._sample(index)
+        sample_s = time.perf_counter() - started if sample.sample_s is None else sample.sample_s
         response = self._renderer.decode(sample.token_ids)
-        cut_by_context = not sample.stopped and len(sample.token_ids) >= room
+        cut_by_context = not sample.stopped and self._room(len(sample.token_ids)) <= 0
         seen = not_run(response) if cut_by_context else await self._bounded(act(self._sandbox, response, self._config))
         start = len(self._history)
         turn = Turn(
@@ -142,6 +144,7 @@ class _Player:
             policy_version=sample.policy_version,
             sample_s=sample_s,
             exec_s=seen.exec_s,
+            usage=sample.usage,
         )
         stop_reason = StopReason.CONTEXT_LIMIT if cut_by_context else self._stop_reason(turn, seen.submitted)
         return self._with_observation(turn, sample, stop_reason)
@@ -151,7 +154,7 @@ class _Player:
         observation_ids: list[int] = []
         if stop_reason is None:
             observation_ids = self._renderer.observation(turn.observation, stopped=sample.stopped)
-            if turn.stop + len(observation_ids) >= self._config.context_tokens:
+            if self._room(turn.stop - turn.start + len(observation_ids), turn) <= 0:
                 observation_ids, stop_reason = [], StopReason.CONTEXT_LIMIT
         stored = StoredTurn(
             turn,
@@ -174,10 +177,16 @@ class _Player:
             return StopReason.EPISODE_TIMEOUT
         return None
 
-    async def _sample(self, index: int, room: int) -> Sample:
+    def _room(self, more: int = 0, last: Turn | None = None) -> int:
+        """Tokens left in the context when the history has `more` ids; `last` is the turn that brings them, if any."""
+        turns = self._episode.turns
+        counted = last or (turns[-1].turn if turns else None)
+        return self._config.context_tokens - self._renderer.context_tokens(len(self._history) + more, counted)
+
+    async def _sample(self, index: int) -> Sample:
         session = str(self._episode.key)
         sampling = Sampling(
-            max_tokens=min(self._config.max_response_tokens, room),
+            max_tokens=min(self._config.max_response_tokens, self._room()),
             stop_token_ids=tuple(self._renderer.stop_token_ids),
             seed=turn_seed(self._seed, session, index),
         )

@@ -1,6 +1,13 @@
 """Floor 1: the run's journal, one SQLite file written turn by turn, and its exports."""
 
-from turnwise.store.export import export_episodes, export_jsonl, export_parquet, export_predictions, export_traj
+from turnwise.store.export import (
+    export_episodes,
+    export_jsonl,
+    export_parquet,
+    export_predictions,
+    export_traj,
+    write_whole,
+)
 from turnwise.store.journal import Journal
 from turnwise.store.rows import EpisodeKey, EpisodeSummary, Evaluation, InfraFailure, StoredEpisode, StoredTurn, Update
 
@@ -18,4 +25,5 @@ __all__ = [
     "export_parquet",
     "export_predictions",
     "export_traj",
+    "write_whole",
 ]

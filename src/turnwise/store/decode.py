@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from turnwise.store.rows import EpisodeKey, EpisodeSummary, Evaluation, InfraFailure, StoredEpisode, StoredTurn, Update
 from turnwise.types import FormatError, StopReason, Turn, Verdict, VerdictKind
+from turnwise.usage import Usage
 
 FILTER = (
     "WHERE e.stage = coalesce(:stage, e.stage) AND e.purpose = coalesce(:purpose, e.purpose)"
@@ -16,7 +17,10 @@ FILTER = (
 )
 SUMMARY_QUERY = f"""
 SELECT e.id, e.stop_reason, e.rewards, v.kind AS verdict, count(t.turn) AS turns,
-    count(t.format_error) AS format_errors, coalesce(sum(t.stop - t.start), 0) AS tokens,
+    count(t.format_error) AS format_errors,
+    coalesce(sum(coalesce(json_extract(t.usage, '$[2]'), t.stop - t.start)), 0) AS tokens,
+    count(t.usage) AS counted, sum(json_extract(t.usage, '$[0]')) AS prompt_tokens,
+    sum(json_extract(t.usage, '$[1]')) AS cached_tokens, sum(json_extract(t.usage, '$[2]')) AS completion_tokens,
     coalesce(sum(t.sample_s + t.exec_s), 0) AS wall_s
 FROM episodes AS e LEFT JOIN turns AS t ON t.episode_id = e.id
     LEFT JOIN verdicts AS v ON v.task_id = e.task_id AND v.patch_hash = e.patch_hash
@@ -57,6 +61,7 @@ def turn(row: sqlite3.Row) -> StoredTurn:
         policy_version=row["policy_version"],
         sample_s=row["sample_s"],
         exec_s=row["exec_s"],
+        usage=None if row["usage"] is None else Usage(*json.loads(row["usage"])),
     )
     logprobs: NDArray[np.float32] = np.frombuffer(row["logprobs"], dtype="<f4")
     return StoredTurn(plain, ids(row["token_ids"]), logprobs, ids(row["observation_ids"]))
@@ -65,8 +70,7 @@ def turn(row: sqlite3.Row) -> StoredTurn:
 def verdict(row: sqlite3.Row) -> Verdict:
     """A verdict with its outcomes by test."""
     fail_to_pass, pass_to_pass = json.loads(row["fail_to_pass"]), json.loads(row["pass_to_pass"])
-    reason = row["reason"] if "reason" in row.keys() else ""  # noqa: SIM118 - a row iterates over its values
-    return Verdict(VerdictKind(row["kind"]), fail_to_pass, pass_to_pass, row["log"], row["duration_s"], reason)
+    return Verdict(VerdictKind(row["kind"]), fail_to_pass, pass_to_pass, row["log"], row["duration_s"], row["reason"])
 
 
 def summary(row: sqlite3.Row) -> EpisodeSummary:
@@ -79,6 +83,7 @@ def summary(row: sqlite3.Row) -> EpisodeSummary:
         turns=row["turns"],
         format_errors=row["format_errors"],
         tokens=row["tokens"],
+        usage=Usage(row["prompt_tokens"], row["cached_tokens"], row["completion_tokens"]) if row["counted"] else None,
         wall_s=row["wall_s"],
     )
 

@@ -8,12 +8,15 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from turnwise.errors import InputError, StoreError
 from turnwise.store.journal import Journal
 from turnwise.store.rows import EpisodeKey, StoredEpisode
+from turnwise.types import Trajectory
+from turnwise.usage import Prices, Usage
 
 EXIT_STATUS = {"submitted": "submitted", "context_limit": "exit_context", "turn_limit": "exit_cost"}
 
@@ -44,7 +47,7 @@ def export_episodes(journal: Journal, out: Path, format_: Format, stage: str | N
 def export_jsonl(journal: Journal, path: Path, stage: str | None = None, purpose: str | None = None) -> int:
     """One JSON object a line for every ended episode, tokens and turns included; returns how many."""
     count = 0
-    with _whole_file(path) as out:
+    with write_whole(path) as out:
         for episode in _ended(journal, stage, purpose):
             out.write(json.dumps(_record(episode), ensure_ascii=False).encode() + b"\n")
             count += 1
@@ -61,7 +64,7 @@ def export_parquet(journal: Journal, path: Path, stage: str | None = None, purpo
     records = [_flat(_record(episode)) for episode in _ended(journal, stage, purpose)]
     if not records:
         raise InputError(f"{journal.path}: no ended episode to export")
-    with _whole_file(path) as out:
+    with write_whole(path) as out:
         parquet.write_table(pyarrow.Table.from_pylist(records), out)
     return len(records)
 
@@ -69,7 +72,10 @@ def export_parquet(journal: Journal, path: Path, stage: str | None = None, purpo
 def export_predictions(
     journal: Journal, path: Path, *, model_name: str, stage: str, iteration: int = 0, member: int = 0
 ) -> int:
-    """SWE-bench's preds.json: the patches that one evaluation run (`member`) of a stage submitted, by instance id."""
+    """SWE-bench's preds.json: the patches that one evaluation run (`member`) of a stage ended with, by instance id.
+
+    An episode that the infrastructure ended before it had a patch has none to give and is left out.
+    """
     predictions = {
         episode.key.task_id: {
             "model_name_or_path": model_name,
@@ -77,9 +83,9 @@ def export_predictions(
             "model_patch": episode.patch,
         }
         for episode in _ended(journal, stage, "evaluate")
-        if (episode.key.iteration, episode.key.member) == (iteration, member)
+        if (episode.key.iteration, episode.key.member) == (iteration, member) and _predicts(episode)
     }
-    with _whole_file(path) as out:
+    with write_whole(path) as out:
         out.write(json.dumps(predictions, indent=2).encode())
     return len(predictions)
 
@@ -90,8 +96,8 @@ def export_traj(journal: Journal, key: EpisodeKey, folder: Path) -> Path:
     if episode is None or episode.stop_reason is None:
         raise InputError(f"{journal.path}: no ended episode {key}")
     path = folder / f"{key.task_id}.traj"
-    with _whole_file(path) as out:
-        out.write(json.dumps(_traj(episode), indent=2, ensure_ascii=False).encode())
+    with write_whole(path) as out:
+        out.write(json.dumps(_traj(episode, journal.prices()), indent=2, ensure_ascii=False).encode())
     return path
 
 
@@ -102,6 +108,10 @@ def _ended(journal: Journal, stage: str | None, purpose: str | None) -> Iterator
             yield episode
 
 
+def _predicts(episode: StoredEpisode) -> bool:
+    return bool(episode.patch) or not (episode.stop_reason and episode.stop_reason.is_infrastructure)
+
+
 def _record(episode: StoredEpisode) -> dict[str, Any]:
     trajectory = episode.trajectory()
     turns = [
@@ -109,6 +119,7 @@ def _record(episode: StoredEpisode) -> dict[str, Any]:
             **{"response": turn.response, "command": turn.command, "format_error": turn.format_error},
             **{"observation": turn.observation, "exit_code": turn.exit_code, "start": turn.start, "stop": turn.stop},
             **{"policy_version": turn.policy_version, "sample_s": turn.sample_s, "exec_s": turn.exec_s},
+            "usage": None if turn.usage is None else asdict(turn.usage),
         }
         for turn in trajectory.turns
     ]
@@ -130,7 +141,7 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "rewards": json.dumps(record["rewards"])}
 
 
-def _traj(episode: StoredEpisode) -> dict[str, Any]:
+def _traj(episode: StoredEpisode, prices: Prices | None) -> dict[str, Any]:
     trajectory = episode.trajectory()
     steps = [
         {
@@ -139,15 +150,26 @@ def _traj(episode: StoredEpisode) -> dict[str, Any]:
         }
         for turn in trajectory.turns
     ]
-    sampled = int(trajectory.action_mask_T.sum())
-    stats = {"tokens_sent": len(trajectory.token_ids_T) - sampled, "tokens_received": sampled, "api_calls": len(steps)}
+    stats = {**_tokens(trajectory, prices), "api_calls": len(steps)}
     status = EXIT_STATUS.get(str(trajectory.stop_reason), f"exit_{trajectory.stop_reason}")
     info = {"exit_status": status, "submission": trajectory.patch or None, "model_stats": stats}
     return {"environment": trajectory.task_id, "trajectory": steps, "history": [], "info": info}
 
 
+def _tokens(trajectory: Trajectory, prices: Prices | None) -> dict[str, float]:
+    """An endpoint's own count, over all requests, where there is one; else the sequence's tokens, each counted once."""
+    counted = [turn.usage for turn in trajectory.turns if turn.usage is not None]
+    if counted:
+        total = sum(counted, Usage())
+        cost = {} if prices is None else {"instance_cost": prices.cost_usd(total)}
+        return {"tokens_sent": total.prompt_tokens, "tokens_received": total.completion_tokens, **cost}
+    sampled = int(trajectory.action_mask_T.sum())
+    return {"tokens_sent": len(trajectory.token_ids_T) - sampled, "tokens_received": sampled}
+
+
 @contextmanager
-def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+def write_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to fill, in a folder made if needed: it appears whole when the block ends. Raises StoreError."""
     part = path.with_name(path.name + f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

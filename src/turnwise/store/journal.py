@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -16,10 +17,11 @@ from turnwise.errors import InputError, StoreError
 from turnwise.store import decode
 from turnwise.store.lock import lock_run
 from turnwise.store.rows import EpisodeKey, EpisodeSummary, Evaluation, InfraFailure, StoredEpisode, StoredTurn, Update
-from turnwise.store.schema import READABLE, SCHEMA_VERSION, connect, create_tables, schema_version, upgrade_tables
+from turnwise.store.schema import SCHEMA_VERSION, connect, create_tables, schema_version, upgrade_from_1
 from turnwise.types import StopReason, Verdict
+from turnwise.usage import Prices
 
-_INSERT_TURN = "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_TURN = "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Journal:
@@ -185,6 +187,11 @@ class Journal:
         row = self._one("SELECT value FROM states WHERE stage = ? AND name = ?", (stage, name))
         return None if row is None else json.loads(row["value"])
 
+    def prices(self) -> Prices | None:
+        """What the run's endpoint charges per million tokens, None where its recipe does not say."""
+        stored = self.state("run", "prices")
+        return None if stored is None else Prices(**stored)
+
     def episodes(
         self, stage: str | None = None, purpose: str | None = None, iteration: int | None = None
     ) -> list[EpisodeSummary]:
@@ -222,9 +229,9 @@ class Journal:
         version = schema_version(self._connection)
         if version == 0 and new:
             create_tables(self._connection)
-        elif version in READABLE and version < SCHEMA_VERSION and new:
-            upgrade_tables(self._connection)
-        elif version not in READABLE:
+        elif version == 1:
+            upgrade_from_1(self._connection, read_only=not new)
+        elif version != SCHEMA_VERSION:
             raise StoreError(f"{self.path} has format {version}; this Turnwise reads format {SCHEMA_VERSION}")
 
     def _check_recipe(self, recipe_hash: str) -> None:
@@ -277,6 +284,7 @@ def _turn_row(key: EpisodeKey, stored: StoredTurn) -> tuple[Any, ...]:
         *(str(key), turn.index, turn.response, turn.command, turn.format_error, turn.observation, turn.exit_code),
         *(turn.start, turn.stop, turn.policy_version, turn.sample_s, turn.exec_s),
         *(_ids(stored.token_ids_T), _floats(stored.logprobs_T), _ids(stored.observation_ids_T)),
+        None if turn.usage is None else json.dumps(astuple(turn.usage)),
     )
 
 

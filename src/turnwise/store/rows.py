@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from turnwise.errors import InputError
 from turnwise.types import StopReason, Trajectory, Turn, Verdict
+from turnwise.usage import Usage
 
 PURPOSES = ("collect", "train", "evaluate")
 
@@ -108,7 +109,10 @@ class StoredEpisode:
 
 @dataclass(frozen=True)
 class EpisodeSummary:
-    """One ended episode without its text: what tables and curves are drawn from. `tokens` counts the sampled ones."""
+    """One ended episode without its text: what tables and curves are drawn from.
+
+    `tokens` counts the sampled ones; `usage` is what an endpoint counted, where one was asked and said.
+    """
 
     key: EpisodeKey
     stop_reason: StopReason
@@ -118,6 +122,7 @@ class EpisodeSummary:
     format_errors: int
     tokens: int
     wall_s: float
+    usage: Usage | None = None
 
     @property
     def resolved(self) -> bool:

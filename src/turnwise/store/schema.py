@@ -1,7 +1,8 @@
 """The journal's tables and how its file is opened.
 
 Token ids and log-probabilities are numpy bytes (little-endian int32 and float32); messages, outcomes, rewards, metrics
-and states are JSON. WAL lets a report read while the run writes. With synchronous=NORMAL a transaction is in the
+and states are JSON. `usage` is [prompt, cached, completion] tokens by an endpoint's count; format 1 lacked it and a
+verdict's `reason`. WAL lets a report read while the run writes. With synchronous=NORMAL a transaction is in the
 kernel's hands when it returns, so kill -9 loses nothing; only a power cut can take the last transactions, and even then
 the file stays consistent. It saves an fsync for every turn.
 """
@@ -10,7 +11,6 @@ import sqlite3
 from pathlib import Path
 
 SCHEMA_VERSION = 2
-READABLE = (1, SCHEMA_VERSION)  # format 1 kept no reason beside a verdict
 
 TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -23,7 +23,7 @@ CREATE TABLE turns (
     episode_id TEXT NOT NULL REFERENCES episodes (id), turn INTEGER NOT NULL, response TEXT NOT NULL, command TEXT,
     format_error TEXT, observation TEXT NOT NULL, exit_code INTEGER, start INTEGER NOT NULL, stop INTEGER NOT NULL,
     policy_version INTEGER NOT NULL, sample_s REAL NOT NULL, exec_s REAL NOT NULL, token_ids BLOB NOT NULL,
-    logprobs BLOB NOT NULL, observation_ids BLOB NOT NULL, PRIMARY KEY (episode_id, turn));
+    logprobs BLOB NOT NULL, observation_ids BLOB NOT NULL, usage TEXT, PRIMARY KEY (episode_id, turn));
 CREATE TABLE verdicts (
     task_id TEXT NOT NULL, patch_hash TEXT NOT NULL, kind TEXT NOT NULL, fail_to_pass TEXT NOT NULL,
     pass_to_pass TEXT NOT NULL, log TEXT NOT NULL, duration_s REAL NOT NULL, reason TEXT NOT NULL DEFAULT '',
@@ -56,10 +56,14 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def upgrade_tables(connection: sqlite3.Connection) -> None:
-    """Bring a file of format 1 to the present format, all or nothing."""
-    column = "ALTER TABLE verdicts ADD COLUMN reason TEXT NOT NULL DEFAULT ''"
-    connection.executescript(f"BEGIN IMMEDIATE; {column}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+def upgrade_from_1(connection: sqlite3.Connection, read_only: bool) -> None:
+    """Give a journal of format 1 the columns that it lacks; one that is only read, for this connection alone."""
+    if read_only:
+        connection.execute("CREATE TEMP VIEW turns AS SELECT *, NULL AS usage FROM main.turns")
+        connection.execute("CREATE TEMP VIEW verdicts AS SELECT *, '' AS reason FROM main.verdicts")
+        return
+    columns = "ALTER TABLE turns ADD usage TEXT; ALTER TABLE verdicts ADD reason TEXT NOT NULL DEFAULT '';"
+    connection.executescript(f"BEGIN IMMEDIATE; {columns} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
 
 
 def create_tables(connection: sqlite3.Connection) -> None:

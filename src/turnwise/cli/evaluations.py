@@ -1,0 +1,144 @@
+"""The verbs about evaluations that were made: verify anyone's predictions, compare runs."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from turnwise.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from turnwise.evaluation import Matched, PairedDifference, Score
+
+STOPPED = 130  # the shell's own code for "ended by Ctrl-C"
+
+
+def verify(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDS", help="`preds.json` (object or list) or `.jsonl`.")],
+    tasks: Annotated[str, typer.Option(help="File of tasks, or `frozen`.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Test runs at once; else the recipe's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; else `runs/verify-RUN_ID`.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="Name in the summary's file name; else PREDS's.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Take the sandbox's settings from here.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For example `sandbox.memory_mb=4096`.")
+    ] = None,
+) -> None:
+    """Grade anyone's predictions with the hidden tests, each in a fresh sandbox.
+
+    Writes swebench's files: `logs/ID/report.json`, `logs/ID/test_output.txt`, and the run summary. The same command
+    goes on where it was stopped, and tries again what the machine failed.
+    """
+    from rich.console import Console
+
+    from turnwise.config import sandbox_settings
+    from turnwise.evaluation import match, read_predictions
+    from turnwise.pipeline.grading import grade_predictions
+    from turnwise.pipeline.workshop import named_tasks
+
+    given = [] if workers is None else [f"sandbox.verifications={workers}"]
+    sandbox = sandbox_settings(recipe, [*(set_ or []), *given])
+    name = _slug(str(predictions.with_suffix(""))) if run_id is None else run_id
+    task_set = named_tasks(tasks)
+    matched = match(read_predictions(predictions), task_set)
+    if not matched.pairs:
+        raise InputError(f"{predictions}: no prediction is for a task of {tasks}; the first is {matched.unknown[0]!r}")
+    _tell(matched)
+    folder = out or Path("runs") / f"verify-{name}"
+    try:
+        summary = grade_predictions(matched, task_set, folder, run_id=name, sandbox=sandbox, console=Console())
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on with {folder}", file=sys.stderr)
+        raise typer.Exit(STOPPED) from None
+    Console().print(_verified_table(json.loads(summary.read_text())))
+    print(f"summary: {summary}")
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Run folders; `RUN:STAGE` takes another stage's evaluation.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and no table.")] = False,
+) -> None:
+    """Several evaluations of the same tasks side by side; of two, also their paired difference over tasks."""
+    from rich.console import Console
+
+    from turnwise.evaluation import check_same_tasks, paired_difference, read_score
+
+    scores = [read_score(run) for run in runs]
+    check_same_tasks(scores)
+    difference = paired_difference(scores[0], scores[1]) if len(scores) == 2 else None
+    if as_json:
+        print(json.dumps(_as_json(scores, difference), indent=2))
+        return
+    Console().print(_comparison_table(scores))
+    if difference is not None:
+        print(_in_words(scores, difference))
+
+
+def _tell(matched: "Matched") -> None:
+    for ids, what in (
+        (matched.unknown, "predictions are for no task of this set and are left out"),
+        (matched.without, "tasks have no prediction"),
+        (matched.patchless, "predictions hold no patch"),
+    ):
+        if ids:
+            more = ", …" if len(ids) > 5 else ""
+            print(f"{len(ids)} {what}: {', '.join(ids[:5])}{more}", file=sys.stderr)
+
+
+def _verified_table(summary: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    names = ("resolved", "unresolved", "empty_patch", "error", "submitted", "total")
+    table = Table(*(name.replace("_", " ") for name in names), "resolved of total")
+    share = summary["resolved_instances"] / summary["total_instances"]
+    table.add_row(*(str(summary[f"{name}_instances"]) for name in names), f"{share:.1%}")
+    return table
+
+
+def _comparison_table(scores: Sequence["Score"]) -> "Table":
+    from rich.table import Table
+
+    columns = ("evaluation", "Pass@1", "Pass@k", "resolved", "turns", "submitted", "tokens/episode", "cost", "runs")
+    table = Table(*columns, "tasks")
+    for score in scores:
+        result = score.result
+        table.add_row(
+            score.name,
+            f"{100 * result.pass_at_1:.1f}" + ("" if result.sem is None else f" ± {100 * result.sem:.1f}"),
+            f"{100 * result.pass_at_k:.1f} (k={result.k})",
+            f"{score.resolved} of {score.attempts}",
+            f"{result.mean_turns:.1f}",
+            f"{result.submit_rate:.0%}",
+            f"{score.tokens:,.0f}",
+            "-" if score.cost_usd is None else f"${score.cost_usd:,.2f}",
+            str(result.runs),
+            str(len(score.task_ids)),
+        )
+    return table
+
+
+def _in_words(scores: Sequence["Score"], difference: "PairedDifference") -> str:
+    sem = "" if difference.sem is None else f" ± {100 * difference.sem:.1f}"
+    return (
+        f"{scores[0].name} minus {scores[1].name}: {100 * difference.mean:+.1f}{sem} points, "
+        f"paired over {difference.tasks} tasks"
+    )
+
+
+def _as_json(scores: Sequence["Score"], difference: "PairedDifference | None") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    paired = None if difference is None else asdict(difference)
+    return {"evaluations": [score.as_dict() for score in scores], "paired_difference": paired}
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip("-.")

@@ -1,0 +1,142 @@
+"""Grades predictions that somebody else made: an evaluation whose episodes have all submitted already.
+
+What is done is read from the journal alone, so the same command goes on where a kill left it. A patch that was graded
+before is not graded again; what the infrastructure failed is.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from turnwise.errors import InfrastructureError
+from turnwise.evaluation import Graded, Matched, Prediction, outcome_of_summary, summarize, write_grades
+from turnwise.pipeline.context import RUN
+from turnwise.pipeline.progress import Phase, Progress
+from turnwise.pipeline.recipe import SandboxTable
+from turnwise.pipeline.workshop import open_backend, open_environments
+from turnwise.rollout import Environments, Verifier
+from turnwise.sandbox import SandboxBackend
+from turnwise.store import EpisodeKey, Journal, StoredEpisode
+from turnwise.types import StopReason, Task
+
+STAGE = "predictions"
+_AS_CAN_CHANGE = {"verifications", "retries"}
+
+
+def grade_predictions(
+    matched: Matched,
+    tasks: Sequence[Task],
+    folder: Path,
+    *,
+    run_id: str,
+    sandbox: SandboxTable,
+    console: Console,
+    environments: Environments | None = None,
+) -> Path:
+    """Grade the matched predictions in fresh sandboxes and write swebench's files into `folder` (`write_grades`).
+
+    Returns the summary's path. Raises InputError where the folder holds grades of other tasks or limits, StoreError
+    where another process is at it, InfrastructureError where not one prediction could be graded.
+    """
+    journal_path = folder / "journal.sqlite"
+    with Journal.open(journal_path, _settings_hash(tasks, sandbox)) as journal, asyncio.Runner() as runner:
+        journal.set_state(RUN, "name", run_id)
+        _enter(journal, matched)
+        backend, made = open_backend(sandbox), open_environments(sandbox, environments)
+        try:
+            runner.run(_grade_all(matched, journal, backend, made, sandbox, Progress(console)))
+        finally:
+            runner.run(backend.close())
+        return _write(journal, matched, tasks, folder, run_id)
+
+
+def model_name(predictions: Sequence[Prediction]) -> str:
+    """The one model that all predictions name; "mixed" where they differ and "unnamed" where they say nothing."""
+    names = {prediction.model_name_or_path for prediction in predictions} - {None}
+    return next(iter(names), "unnamed") or "unnamed" if len(names) < 2 else "mixed"
+
+
+def _key(task: Task) -> EpisodeKey:
+    return EpisodeKey(STAGE, "evaluate", 0, task.instance_id, 0)
+
+
+def _enter(journal: Journal, matched: Matched) -> None:
+    """Bring the journal to these predictions: what has another patch now, or failed, begins anew."""
+    wanted = {_key(task): prediction.patch for task, prediction in matched.pairs}
+    for key in journal.keys(STAGE):
+        held = journal.episode(key)
+        if held is not None and (held.patch != wanted.get(key) or held.stop_reason is not StopReason.SUBMITTED):
+            journal.forget([key])
+    for key, patch in wanted.items():
+        if journal.episode(key) is None:
+            journal.start_episode(key, ())
+            journal.finish_episode(key, StopReason.SUBMITTED, patch)
+
+
+async def _grade_all(
+    matched: Matched,
+    journal: Journal,
+    backend: SandboxBackend,
+    environments: Environments,
+    sandbox: SandboxTable,
+    progress: Progress,
+) -> None:
+    verifier = Verifier(
+        backend,
+        environments,
+        journal,
+        timeout_s=sandbox.verify_timeout_s,
+        retries=sandbox.retries,
+        at_once=sandbox.verifications,
+    )
+    before = journal.failures_by_cause()
+    with progress.phase("verify", len(matched.pairs), unit="patches") as phase:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for task, _ in matched.pairs:
+                    group.create_task(_grade(task, journal, verifier, phase, before))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+
+async def _grade(task: Task, journal: Journal, verifier: Verifier, phase: Phase, before: dict[str, int]) -> None:
+    key = _key(task)
+    episode = _stored(journal, key)
+    resumed = episode.rewards is not None
+    if not resumed:
+        verdict = await verifier.verdict(task, episode.trajectory())
+        if verdict is None:
+            journal.finish_episode(key, StopReason.VERIFICATION_FAILURE, episode.patch)
+        else:
+            journal.record_rewards(key, {"resolved": float(verdict.resolved)})
+    failed = {cause: count - before.get(cause, 0) for cause, count in journal.failures_by_cause().items()}
+    phase.episode(_stored(journal, key).trajectory(), resumed, failed)
+
+
+def _write(journal: Journal, matched: Matched, tasks: Sequence[Task], folder: Path, run_id: str) -> Path:
+    graded = [Graded.of(_stored(journal, _key(task))) for task, _ in matched.pairs]
+    name = model_name([prediction for _, prediction in matched.pairs])
+    summary = write_grades(folder, graded, [task.instance_id for task in tasks], model_name=name, run_id=run_id)
+    outcomes = [outcome_of_summary(episode) for episode in journal.episodes(STAGE)]
+    if all(outcome.stop_reason.is_infrastructure for outcome in outcomes):
+        last = journal.failures()[-1].detail
+        raise InfrastructureError(f"none of {len(outcomes)} predictions could be graded; the last one: {last}")
+    journal.record_evaluation(STAGE, 0, asdict(summarize(STAGE, outcomes, k=1)))
+    return summary
+
+
+def _stored(journal: Journal, key: EpisodeKey) -> StoredEpisode:
+    episode = journal.episode(key)
+    assert episode is not None, f"{key} was entered"
+    return episode
+
+
+def _settings_hash(tasks: Sequence[Task], sandbox: SandboxTable) -> str:
+    """What the verdicts depend on beside the patches."""
+    ordered = sorted(tasks, key=lambda task: task.instance_id)
+    said = repr((ordered, sorted(sandbox.model_dump(exclude=_AS_CAN_CHANGE).items())))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -1,0 +1,205 @@
+"""One OpenAI-compatible endpoint: asks it once, and says what came of it in our own words.
+
+Answers are read as they come over the wire. The client library would take a web page, or JSON of another shape, for a
+completion, and its own retries go uncounted; so it is told to make none, and every failure reaches `ChatPolicy`.
+"""
+
+import email.utils
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from turnwise.errors import ContextExceeded, InputError, PolicyError, TurnwiseError
+from turnwise.usage import Usage
+
+if TYPE_CHECKING:
+    import openai
+
+EXCERPT_CHARS = 300
+_RETRIED = frozenset({408, 409, 425, 429})  # beside every 5xx
+_TOO_LONG = re.compile(
+    r"context[ _](length|window|size)|maximum model length"
+    r"|(prompt|input)\b.*\b(too long|longer than|too large|exceeds)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model said, and how long it took. `finished` is False where the endpoint cut it short.
+
+    >>> Reply("Done.", True, Usage(12, 0, 3), took_s=0.8).text
+    'Done.'
+    """
+
+    text: str
+    finished: bool
+    usage: Usage | None
+    took_s: float
+
+
+class EndpointFailure(Exception):
+    """One request failed in a way that another may not. `cause` is the word it is counted under.
+
+    `wait_s` is how long the endpoint asks to be left alone, None where it does not say.
+    """
+
+    def __init__(self, cause: str, detail: str, wait_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.wait_s = wait_s
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Cached(BaseModel):
+    cached_tokens: int | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: _Cached | None = None
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek's name for what others call cached_tokens
+
+    @staticmethod
+    def read(counted: Any) -> Usage | None:
+        """None where the endpoint counts nothing that can be understood: a reply is worth having without."""
+        try:
+            found = _Usage.model_validate(counted)
+        except ValidationError:
+            return None
+        details = found.prompt_tokens_details or _Cached()
+        cached = details.cached_tokens or found.prompt_cache_hit_tokens or 0
+        return Usage(found.prompt_tokens, cached, found.completion_tokens)
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: Any = None
+
+
+class Endpoint:
+    """Chat completions of one `model` at `base_url` (".../v1").
+
+    `api_key_env` names the environment variable that holds the key; it is for messages only. Raises InputError where
+    the extra `chat` is not installed. Close it in the loop that used it.
+    """
+
+    def __init__(
+        self, base_url: str, model: str, api_key: str | None, api_key_env: str | None, timeout_s: float
+    ) -> None:
+        try:
+            import openai
+        except ModuleNotFoundError as error:
+            raise InputError("an endpoint needs the openai package: pip install 'turnwise[chat]'") from error
+        self.base_url = base_url
+        self.model = model
+        self._api_key_env = api_key_env
+        self._timeout_s = timeout_s
+        self._client = openai.AsyncOpenAI(
+            base_url=base_url, api_key=api_key or "none", timeout=timeout_s, max_retries=0
+        )
+
+    async def ask(self, messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> Reply:
+        """The model's reply to the conversation; `request` goes along as further fields of the body.
+
+        Raises EndpointFailure where it is worth another try, PolicyError where the endpoint refuses this request,
+        InputError where it would refuse all of them, ContextExceeded where the conversation is too long for the model.
+        """
+        import openai
+
+        began = time.perf_counter()
+        try:
+            raw = await self._client.chat.completions.with_raw_response.create(
+                model=self.model,
+                messages=list(messages),  # type: ignore[arg-type]  # its typed dicts say the same
+                extra_body=dict(request),
+            )
+        except openai.APITimeoutError as error:
+            raise EndpointFailure("endpoint_timeout", f"{self}: no answer in {self._timeout_s:g} s") from error
+        except openai.APIConnectionError as error:
+            raise EndpointFailure("endpoint_unreachable", f"{self}: {error.__cause__ or error}") from error
+        except openai.APIStatusError as error:
+            raise self._refused(error) from error
+        return self._read(raw.text, time.perf_counter() - began)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._client.close()
+
+    def __str__(self) -> str:
+        return f"{self.base_url} (model {self.model})"
+
+    def _read(self, body: str, took_s: float) -> Reply:
+        try:
+            completion = _Completion.model_validate_json(body)
+        except ValidationError as error:
+            said = f"{self}: not a chat completion ({error.error_count()} faults): {_excerpt(body)}"
+            raise EndpointFailure("endpoint_garbage", said) from error
+        choice = completion.choices[0]
+        return Reply(
+            text=choice.message.content or "",
+            finished=choice.finish_reason != "length",
+            usage=_Usage.read(completion.usage),
+            took_s=took_s,
+        )
+
+    def _refused(self, error: "openai.APIStatusError") -> EndpointFailure | TurnwiseError:
+        """What an HTTP status of 4xx or 5xx means for the request."""
+        status, said = error.status_code, f"{self}: HTTP {error.status_code}: {_excerpt(error.response.text)}"
+        if error.code == "context_length_exceeded" or (status < 500 and _TOO_LONG.search(error.response.text)):
+            return ContextExceeded(said)
+        if status in (401, 402, 403, 404) or error.code == "insufficient_quota":
+            return InputError(f"{said}\n{self._advice(status)}")
+        if status not in _RETRIED and status < 500:
+            return PolicyError(said)
+        cause = "endpoint_rate_limited" if status == 429 else "endpoint_server_error"
+        return EndpointFailure(cause, said, retry_after_s(error.response.headers.get("retry-after")))
+
+    def _advice(self, status: int) -> str:
+        if status in (401, 403):
+            held = f"in {self._api_key_env}" if self._api_key_env else "at all (policy.chat.api_key_env, --api-key-env)"
+            return f"the endpoint refuses the API key that was given {held}; the same command goes on once it is right"
+        if status == 404:
+            return (
+                f"check the model's name ({self.model!r}: model.name, --model) and the address "
+                f"({self.base_url!r}: policy.chat.base_url, --endpoint), which ends with what stands before "
+                "/chat/completions"
+            )
+        return "the account has no credit left; the same command goes on once it has"
+
+
+def retry_after_s(header: str | None, now_s: float | None = None) -> float | None:
+    """Seconds that a Retry-After header asks for, as a number or as an HTTP date (RFC 9110, 10.2.3); None without one.
+
+    >>> retry_after_s("2.5")
+    2.5
+    >>> retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now_s=20.0)
+    40.0
+    """
+    if header is None:
+        return None
+    try:
+        return max(float(header), 0.0)
+    except ValueError:
+        date = email.utils.parsedate_tz(header)
+    if date is None:
+        return None
+    return max(email.utils.mktime_tz(date) - (time.time() if now_s is None else now_s), 0.0)
+
+
+def _excerpt(body: str) -> str:
+    words = " ".join(body.split())
+    return words if len(words) <= EXCERPT_CHARS else words[:EXCERPT_CHARS] + "…"

@@ -1,0 +1,45 @@
+"""Scores an endpoint in a process of its own: drive_chat.py RUN SPEC; prints which heavy packages that loaded."""
+
+import io
+import pickle
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from turnwise.config import load_recipe
+from turnwise.evaluation import write_outputs
+from turnwise.pipeline.run import run_recipe
+from turnwise.store import Journal
+from turnwise.types import SandboxSpec, Task
+
+HEAVY = {"torch", "transformers", "matplotlib", "pyarrow", "datasets", "swebench"}
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Every task has the same sandbox."""
+
+    spec: SandboxSpec
+
+    async def prepare(self, task: Task) -> SandboxSpec:
+        return self.spec
+
+
+def main(run_dir: Path, spec: Path) -> None:
+    environments = Fixed(pickle.loads(spec.read_bytes()))
+    run_recipe(
+        load_recipe(run_dir / "recipe.toml"),
+        run_dir,
+        console=Console(file=io.StringIO()),
+        after_stage=lambda folder: None,
+        environments=environments,
+    )
+    with Journal.read(run_dir / "journal.sqlite") as journal:
+        write_outputs(journal, run_dir, model_name="m", run_id="r")
+    print(sorted(HEAVY & set(sys.modules)))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

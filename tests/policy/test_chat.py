@@ -1,0 +1,289 @@
+"""The endpoint policy against a real HTTP server: what it sends, what it makes of answers, and of failures."""
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from turnwise.agent import Message, TranscriptRenderer
+from turnwise.errors import ContextExceeded, InputError, PolicyError
+from turnwise.policy import ChatPolicy, Endpoint
+from turnwise.policy.chat import LONGEST_ASKED_S
+from turnwise.types import Sampling
+from turnwise.usage import Usage
+
+from ..endpoint import Answer, completion, error, in_turn, serving
+
+RENDERER = TranscriptRenderer()
+OPENING = RENDERER.opening([Message("system", "Rules: naïve 日本語."), Message("user", "Fix it.\n\n    x = 1\n")])
+SAMPLING = Sampling(max_tokens=50, stop_token_ids=RENDERER.stop_token_ids)
+GOOD = completion("Done.", prompt=120, cached=80, sampled=7)
+
+
+class Asked:
+    """A policy for one server, and the failures that it told of."""
+
+    def __init__(self, server, *, key=None, timeout_s=5.0, **options):
+        self.failures = []
+        self.on_failure = lambda: None
+        self.policy = ChatPolicy(
+            Endpoint(server.url, "org/model", key, "SOME_KEY" if key else None, timeout_s),
+            **{"first_wait_s": 0.01, "on_failure": self._failed, **options},
+        )
+
+    def _failed(self, *told):
+        self.failures.append(told)
+        self.on_failure()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.policy.close()
+
+    async def sample(self, token_ids=OPENING, sampling=SAMPLING, session="episode"):
+        return await self.policy.sample(tuple(token_ids), sampling, session)
+
+    @property
+    def causes(self):
+        return [cause for cause, _, _ in self.failures]
+
+
+async def test_messages_go_out_as_they_were_and_the_reply_comes_back_with_its_count():
+    with serving(in_turn(GOOD)) as server:
+        async with Asked(server, key="secret") as asked:
+            sample = await asked.sample()
+            history = [*OPENING, *sample.token_ids, *RENDERER.observation("output\n")]
+            await asked.sample(history)
+    first, second = server.asked
+    assert first.path == "/v1/chat/completions"
+    assert first.headers["authorization"] == "Bearer secret"
+    assert first.body == {
+        "model": "org/model",
+        "messages": [
+            {"role": "system", "content": "Rules: naïve 日本語."},
+            {"role": "user", "content": "Fix it.\n\n    x = 1\n"},
+        ],
+    }, "nothing but the model and the messages: the endpoint decodes by its own defaults"
+    assert second.body["messages"][2:] == [
+        {"role": "assistant", "content": "Done."},
+        {"role": "user", "content": "output\n"},
+    ]
+    assert RENDERER.decode(sample.token_ids) == "Done."
+    assert sample.stopped
+    assert sample.usage == Usage(120, 80, 7)
+    assert set(sample.logprobs) == {0.0}
+    assert len(sample.logprobs) == len(sample.token_ids)
+
+
+async def test_only_what_the_recipe_names_is_added():
+    with serving(in_turn(GOOD)) as server:
+        async with Asked(server, request={"temperature": 0.6, "reasoning_effort": "high"}) as asked:
+            await asked.sample()
+            with pytest.raises(InputError, match=r"top_k=5 belongs in policy\.chat\.request"):
+                await asked.sample(sampling=replace(SAMPLING, top_k=5))
+    assert {key: server.asked[0].body[key] for key in ("temperature", "reasoning_effort")} == {
+        "temperature": 0.6,
+        "reasoning_effort": "high",
+    }
+    assert len(server.asked) == 1
+
+
+async def test_a_reply_cut_short_is_ended_by_the_next_observation():
+    with serving(in_turn(completion("Half of", finish="length"), GOOD)) as server:
+        async with Asked(server) as asked:
+            sample = await asked.sample()
+            assert not sample.stopped
+            await asked.sample([*OPENING, *sample.token_ids, *RENDERER.observation("seen", stopped=False)])
+    assert [message["content"] for message in server.asked[1].body["messages"][2:]] == ["Half of", "seen"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "usage"),
+    [
+        (completion(None), "", Usage(100, 0, 10)),
+        (completion("x", usage=None), "x", None),
+        (completion("x", usage={"prompt_tokens": None}), "x", None),
+        (
+            completion("x", usage={"prompt_tokens": 9, "completion_tokens": 1, "prompt_cache_hit_tokens": 4}),
+            "x",
+            Usage(9, 4, 1),
+        ),
+    ],
+)
+async def test_odd_but_whole_replies(answer, text, usage):
+    with serving(in_turn(answer)) as server:
+        async with Asked(server) as asked:
+            sample = await asked.sample()
+    assert (RENDERER.decode(sample.token_ids), sample.usage) == (text, usage)
+
+
+GARBAGE = [
+    Answer("<html>Bad gateway</html>"),
+    Answer('{"choices": [{"mess'),
+    Answer({"choices": []}),
+    Answer({"error": {"message": "upstream failed"}}),
+    Answer({"choices": [{"message": {"content": 5}}]}),
+    Answer([]),
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda answer: str(answer.body)[:20])
+async def test_garbage_is_tried_again_and_counted(garbage):
+    with serving(in_turn(garbage, GOOD)) as server:
+        async with Asked(server) as asked:
+            assert (await asked.sample(session="base/evaluate/0/t/0")).stopped
+    assert asked.causes == ["endpoint_garbage"]
+    assert asked.failures[0][1] == "base/evaluate/0/t/0"
+    assert f"{server.url} (model org/model)" in asked.failures[0][2]
+
+
+async def test_every_cause_is_counted_under_its_own_word():
+    script = in_turn(
+        error(500, "boom"), error(429, "slow down", retry_after="0.01"), Answer("?"), replace(GOOD, delay_s=2.5), GOOD
+    )
+    with serving(script) as server:
+        async with Asked(server, timeout_s=1.5) as asked:
+            await asked.sample()
+    assert asked.causes == [
+        "endpoint_server_error",
+        "endpoint_rate_limited",
+        "endpoint_garbage",
+        "endpoint_timeout",
+    ]
+
+
+async def test_a_server_that_goes_on_failing_is_a_policy_error_with_its_last_words():
+    with serving(in_turn(error(503, "overloaded, sorry"))) as server:
+        async with Asked(server, attempts=3) as asked:
+            with pytest.raises(PolicyError, match=r"overloaded, sorry.*endpoint_server_error, 3 attempts"):
+                await asked.sample()
+    assert len(server.asked) == 3
+    assert asked.causes == ["endpoint_server_error"] * 3
+
+
+async def test_a_server_that_is_not_there_is_a_policy_error():
+    with serving(in_turn(GOOD)) as server:
+        pass
+    async with Asked(server, attempts=2) as asked:
+        with pytest.raises(PolicyError, match="endpoint_unreachable, 2 attempts"):
+            await asked.sample()
+
+
+async def test_retry_after_is_waited_for_by_every_session():
+    with serving(in_turn(error(429, "slow down", retry_after="0.4"), GOOD)) as server:
+        async with Asked(server) as asked:
+            failed = asyncio.Event()
+            asked.on_failure = failed.set
+            entered = time.perf_counter()
+            first = asyncio.create_task(asked.sample(session="one"))
+            await failed.wait()
+            samples = await asyncio.gather(first, asked.sample(session="two"))
+            elapsed_s = time.perf_counter() - entered
+    began, *later = [request.at_s for request in server.asked]
+    assert len(later) == 2
+    assert all(0 < sample.sample_s <= elapsed_s - 0.4 for sample in samples), "the wait is not the model's time"
+    assert min(later) - began >= 0.4
+
+
+async def test_a_retry_after_beyond_reason_is_not_waited_for():
+    with serving(in_turn(error(429, "come back tomorrow", retry_after=str(LONGEST_ASKED_S + 1)))) as server:
+        async with Asked(server) as asked:
+            with pytest.raises(PolicyError, match="come back tomorrow"):
+                await asked.sample()
+    assert len(server.asked) == 1
+
+
+async def test_requests_run_at_once():
+    together = threading.Barrier(5)
+
+    def answer(request):
+        together.wait(timeout=30)  # nobody is answered until all five have asked
+        return GOOD
+
+    with serving(answer) as server:
+        async with Asked(server, timeout_s=60) as asked:
+            await asyncio.gather(*(asked.sample(session=str(number)) for number in range(5)))
+    assert asked.failures == []
+
+
+async def test_requests_are_paced():
+    with serving(in_turn(GOOD)) as server:
+        async with Asked(server, requests_per_minute=60 / 0.05) as asked:
+            began = time.monotonic()
+            await asyncio.gather(*(asked.sample(session=str(number)) for number in range(5)))
+            assert time.monotonic() - began >= 4 * 0.05, "each is begun 0.05 s after the one before"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (error(401, "bad key"), ["401", "bad key", "SOME_KEY"]),
+        (error(403, "no access"), ["403", "SOME_KEY"]),
+        (error(404, "no such model"), ["404", "org/model", "--model", "--endpoint"]),
+        (error(402, "Insufficient Balance"), ["no credit left"]),
+        (error(429, "quota", code="insufficient_quota"), ["no credit left"]),
+    ],
+)
+async def test_what_no_retry_can_mend_is_an_input_error_at_once(answer, words):
+    with serving(in_turn(answer)) as server:
+        async with Asked(server, key="secret") as asked:
+            with pytest.raises(InputError) as refused:
+                await asked.sample()
+    assert len(server.asked) == 1
+    assert asked.failures == []
+    for word in (server.url, *words):
+        assert word in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_missing_key_says_how_to_give_one():
+    with serving(in_turn(error(401, "no key"))) as server:
+        async with Asked(server) as asked:
+            with pytest.raises(InputError, match="--api-key-env"):
+                await asked.sample()
+
+
+TOO_LONG = [
+    error(400, "This model's maximum context length is 4096 tokens. However, you requested 5000.", "x"),
+    error(400, "too many", code="context_length_exceeded"),
+    error(400, "The decoder prompt (length 9) is longer than the maximum model length of 8."),
+    error(400, "the request exceeds the available context size. try increasing it"),
+    error(413, "prompt is too long: 210000 tokens > 200000 maximum"),
+    error(422, "The input (9 tokens) is longer than the model's context length (8 tokens)."),
+]
+
+
+@pytest.mark.parametrize("answer", TOO_LONG, ids=lambda answer: answer.body["error"]["message"][:30])
+async def test_a_conversation_too_long_for_the_model_is_told_apart(answer):
+    with serving(in_turn(answer)) as server:
+        async with Asked(server) as asked:
+            with pytest.raises(ContextExceeded):
+                await asked.sample()
+    assert len(server.asked) == 1
+
+
+async def test_another_bad_request_is_the_requests_own_failure_and_is_not_repeated():
+    with serving(in_turn(error(400, "max_tokens is too large: 9. This model supports at most 8"))) as server:
+        async with Asked(server) as asked:
+            with pytest.raises(PolicyError, match="max_tokens is too large"):
+                await asked.sample()
+    assert len(server.asked) == 1
+
+
+async def test_weights_cannot_be_set():
+    with serving(in_turn(GOOD)) as server:
+        async with Asked(server) as asked:
+            with pytest.raises(InputError, match="weights cannot be set"):
+                await asked.policy.update_weights({}, 1)
+
+
+async def test_a_slow_answer_can_be_cancelled():
+    with serving(in_turn(replace(GOOD, delay_s=1.0))) as server:
+        async with Asked(server) as asked:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await asked.sample()
+    assert asked.failures == []
