@@ -284,7 +284,9 @@ def _sandbox_findings(sandbox: SandboxTable) -> Iterator[Finding]:
     """A recorded recipe spells out every default: what has no effect is refused where it differs from that."""
     users = {"base_image": ("docker", "kubernetes")} | dict.fromkeys(_KUBERNETES_KEYS, ("kubernetes",))
     for key, backends in users.items():
-        if sandbox.backend not in backends and getattr(sandbox, key) != SandboxTable.model_fields[key].default:
+        if sandbox.backend not in backends and getattr(sandbox, key) != SandboxTable.model_fields[key].get_default(
+            call_default_factory=True
+        ):
             yield (
                 f"sandbox.{key}",
                 f"has no effect with backend = {sandbox.backend!r}; it is for {' and '.join(backends)}",
