@@ -155,8 +155,8 @@ class Mount:
 class SandboxSpec:
     """What a sandbox is made of: a read-only `root` that appears, writable by copy on write, at `workdir`.
 
-    With `image` (a reference that the backend can start) the repository lies in the image at `workdir` and there is no
-    `root`; without it there must be one.
+    With `image` the repository lies in the image at `workdir` and there is no `root`; without it there must be one. It
+    is a reference for docker and kubernetes, and for local the folder that `unpack_image` made.
     """
 
     root: Path | None
