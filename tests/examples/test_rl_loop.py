@@ -18,9 +18,9 @@ def load() -> ModuleType:
 
 @pytest.mark.timeout(600)
 async def test_the_example_learns() -> None:
-    base, *later = await load().main(iterations=3)
+    base, *_, before, last = await load().main(iterations=4)
     assert 0 < base < 0.5
-    assert max(later) > base + 0.15  # 40 episodes each: the standard error of a share is 0.08
+    assert (before + last) / 2 > base + 0.2  # 80 episodes: their standard error is 0.06
 
 
 def test_a_newcomer_reads_it_in_one_sitting() -> None:
