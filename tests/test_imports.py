@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "vllm", "ray", "matplotlib", "trl")
+HEAVY = ("torch", "transformers", "vllm", "ray", "matplotlib", "trl", "openai")
 LIGHT_ROOMS = (
     "turnwise",
     "turnwise.types",

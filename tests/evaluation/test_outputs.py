@@ -124,6 +124,18 @@ def test_the_last_evaluation_is_written_one_folder_a_run(journal, tmp_path):
     assert sorted(path.name for path in (place / "trajs").iterdir()) == ["r__a-1.traj", "r__b-1.traj"]
 
 
+def test_swebench_reads_the_predictions(journal, tmp_path):
+    from swebench.harness.utils import get_predictions_from_file
+
+    end(journal, 0, "r__b-1", PATCH)
+    end(journal, 0, "r__a-1", "", StopReason.TURN_LIMIT)
+    write_outputs(journal, tmp_path, model_name="org/m", run_id="r1")
+    assert get_predictions_from_file(str(tmp_path / "preds.json"), "unused", "unused") == [
+        {"instance_id": "r__a-1", "model_name_or_path": "org/m", "model_patch": ""},
+        {"instance_id": "r__b-1", "model_name_or_path": "org/m", "model_patch": PATCH},
+    ]
+
+
 def test_without_an_evaluation_nothing_is_written(journal, tmp_path):
     assert write_outputs(journal, tmp_path, model_name="m", run_id="r1") == []
     assert not (tmp_path / "preds.json").exists()

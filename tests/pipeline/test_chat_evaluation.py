@@ -16,7 +16,8 @@ from turnwise.config import claim_run_folder, evaluation_recipe, load_recipe
 from turnwise.errors import InputError
 from turnwise.evaluation import read_score, write_outputs
 from turnwise.pipeline.run import is_finished, run_recipe
-from turnwise.report import write_report
+from turnwise.report.read import read_run
+from turnwise.report.write import summary
 from turnwise.store import EpisodeKey, Journal
 from turnwise.tasks import write_tasks
 from turnwise.types import StopReason
@@ -47,7 +48,7 @@ class Evaluation:
         write_tasks(self.tasks, copies)
 
     def recipe(self, server, *overrides, runs=1, **chat):
-        fast = ["agent.system_prompt=compact", "tasks.heldout_split=*", f"tasks.path={self.tasks}"]
+        fast = ["agent.system_prompt=compact", f"tasks.path={self.tasks}"]
         return evaluation_recipe(
             None,
             name="eval-model",
@@ -72,8 +73,8 @@ class Evaluation:
 
     def outputs(self):
         with Journal.read(self.run_dir / "journal.sqlite") as journal:
-            (summary,) = write_outputs(journal, self.run_dir, model_name="org/model", run_id="eval-model")
-        return json.loads(summary.read_text())
+            (written,) = write_outputs(journal, self.run_dir, model_name="org/model", run_id="eval-model")
+        return json.loads(written.read_text())
 
     def episodes(self):
         with Journal.read(self.run_dir / "journal.sqlite") as journal:
@@ -117,27 +118,12 @@ def test_several_runs_are_scored_counted_and_laid_out(evaluation):
         "instance_cost": pytest.approx(cost / 4),
         "api_calls": 2,
     }
-    write_report(evaluation.run_dir)
-    summary = json.loads((evaluation.run_dir / "summary.json").read_text())
-    assert summary["usage"] == {
+    assert summary(read_run(evaluation.run_dir))["usage"] == {
         "prompt_tokens": 1200,
         "cached_tokens": 400,
         "completion_tokens": 120,
         "cost_usd": pytest.approx(cost),
     }
-
-
-def test_swebench_reads_the_predictions(evaluation):
-    from swebench.harness.utils import get_predictions_from_file
-
-    with serving(solve) as server:
-        evaluation.run(server)
-    evaluation.outputs()
-    read = get_predictions_from_file(str(evaluation.run_dir / "preds.json"), "unused", "unused")
-    assert [(each["instance_id"], each["model_name_or_path"]) for each in read] == [
-        ("small__calc-1", "org/model"),
-        ("small__calc-2", "org/model"),
-    ]
 
 
 def test_the_dumped_recipe_is_the_same_recipe(evaluation):
@@ -182,9 +168,9 @@ def test_a_context_that_the_endpoint_holds_too_long_is_the_policys_doing(evaluat
         evaluation.run(server)
     assert {each.stop_reason for each in evaluation.episodes()} == {StopReason.CONTEXT_LIMIT}
     assert evaluation.failures() == {}
-    summary = evaluation.outputs()
-    assert summary["empty_patch_ids"] == ["small__calc-1", "small__calc-2"]
-    assert summary["error_ids"] == []
+    written = evaluation.outputs()
+    assert written["empty_patch_ids"] == ["small__calc-1", "small__calc-2"]
+    assert written["error_ids"] == []
 
 
 def test_our_own_limit_counts_the_models_tokens_by_the_endpoints_word(evaluation):
@@ -209,11 +195,11 @@ def test_what_the_endpoint_fails_for_good_is_an_error_and_the_rest_goes_on(evalu
     first, second = evaluation.episodes()
     assert (first.stop_reason, second.stop_reason) == (StopReason.POLICY_FAILURE, StopReason.SUBMITTED)
     assert evaluation.failures() == {"endpoint_garbage": 1, "endpoint_server_error": 1, "policy_failure": 1}
-    summary = evaluation.outputs()
-    assert summary["error_ids"] == summary["infra_failure_ids"] == [first.key.task_id]
-    assert summary["failure_reasons"] == {first.key.task_id: "policy_failure"}
-    assert summary["resolved_ids"] == [second.key.task_id]
-    assert summary["unresolved_ids"] == []
+    written = evaluation.outputs()
+    assert written["error_ids"] == written["infra_failure_ids"] == [first.key.task_id]
+    assert written["failure_reasons"] == {first.key.task_id: "policy_failure"}
+    assert written["resolved_ids"] == [second.key.task_id]
+    assert written["unresolved_ids"] == []
     assert list(json.loads((evaluation.run_dir / "preds.json").read_text())) == [second.key.task_id]
 
 
@@ -225,10 +211,10 @@ def test_a_stopped_episode_goes_on_with_what_was_counted(evaluation):
 
     with serving(script) as server:
         with pytest.raises(InputError):
-            evaluation.run(server)
+            evaluation.run(server, "policy.concurrency=1")
         firsts = sum(request.replies == 0 for request in server.asked)
         server.script = solve
-        evaluation.run(server)
+        evaluation.run(server, "policy.concurrency=1")
         again = sum(request.replies == 0 for request in server.asked) - firsts
     assert firsts + again == 2
     with Journal.read(evaluation.run_dir / "journal.sqlite") as journal:

@@ -1,6 +1,7 @@
 """The endpoint policy against a real HTTP server: what it sends, what it makes of answers, and of failures."""
 
 import asyncio
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -271,6 +272,12 @@ async def test_another_bad_request_is_the_requests_own_failure_and_is_not_repeat
             with pytest.raises(PolicyError, match="max_tokens is too large"):
                 await asked.sample()
     assert len(server.asked) == 1
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(InputError, match=r"turnwise\[chat\]"):
+        Endpoint("http://localhost/v1", "m", None, None, 1.0)
 
 
 async def test_weights_cannot_be_set():

@@ -56,7 +56,9 @@ def evaluate(
     endpoint: Annotated[str | None, typer.Option(help="An OpenAI-compatible API: what stands before /chat/…")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoint's key.")] = None,
     tasks: Annotated[str, typer.Option(help="JSONL file of tasks, or `frozen`.")] = "frozen",
-    split: Annotated[str, typer.Option(help="Which tasks by `meta.split`; `*` takes every task.")] = "heldout",
+    split: Annotated[
+        str, typer.Option(help="Which tasks by `meta.split`, where they have one; `*` takes all.")
+    ] = "heldout",
     runs: Annotated[int, typer.Option(min=1, help="Episodes per task; Pass@1 is their mean ± standard error.")] = 10,
     k: Annotated[int | None, typer.Option(min=1, help="k of Pass@k; else the number of runs.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only that many tasks (always the same ones).")] = None,

@@ -49,9 +49,14 @@ def named_tasks(path: str) -> list[Task]:
 
 
 def split_tasks(recipe: Recipe, split: str) -> list[Task]:
-    """The recipe's tasks of one split, in the order of their file. Raises TaskError where there is none."""
+    """The recipe's tasks of one split, in the order of their file. Raises TaskError where there is none.
+
+    Rows from elsewhere know no splits; a recipe that trains on none of them evaluates on all.
+    """
     path = recipe.tasks.path
     tasks = named_tasks(path)
+    if not recipe.stages and all("split" not in task.meta for task in tasks):
+        return tasks
     chosen = [task for task in tasks if split in (ALL_SPLITS, task.meta.get("split"))]
     if not chosen:
         splits = sorted({str(task.meta.get("split")) for task in tasks})

@@ -86,7 +86,7 @@ def export_predictions(
         if (episode.key.iteration, episode.key.member) == (iteration, member) and _predicts(episode)
     }
     with write_whole(path) as out:
-        out.write(json.dumps(predictions, indent=2).encode())
+        out.write(json.dumps(dict(sorted(predictions.items())), indent=2).encode())
     return len(predictions)
 
 
