@@ -1,14 +1,23 @@
 """Verdicts on real patches, by real pytest in real sandboxes."""
 
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
 
 from turnwise.rewards import verify
-from turnwise.types import Mount, Task, Verdict, VerdictKind
+from turnwise.types import Mount, Task, TestRun, Verdict, VerdictKind
 
 FIXED = "def add(a, b):\n    return a + b\n\n\ndef double(a):\n    return a * 2\n"
-STILL_WRONG = FIXED.replace("a + b", "a - b")
+NEW_INI = """\
+diff --git a/pytest.ini b/pytest.ini
+new file mode 100644
+--- /dev/null
++++ b/pytest.ini
+@@ -0,0 +1 @@
++[pytest]
+"""
 
 
 @pytest.fixture
@@ -147,3 +156,79 @@ async def test_a_sandbox_that_cannot_start_says_nothing_about_the_patch(small_wo
 
     assert verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE
     assert verdict.log
+
+
+@pytest.fixture
+def binary_patch(small_world, tmp_path) -> str:
+    """A right fix whose module insists on the binary file and the mode that come with it."""
+    root = tmp_path / "copy"
+    shutil.copytree(small_world.spec.tree, root)
+    (root / "data.bin").write_bytes(bytes(range(256)))
+    (root / "run.sh").write_text("#!/bin/sh\n")
+    (root / "run.sh").chmod(0o755)
+    check = "from pathlib import Path\nassert Path('/testbed/data.bin').read_bytes() == bytes(range(256))\n"
+    check += "assert Path('/testbed/run.sh').stat().st_mode & 0o111\n"
+    (root / "calc.py").write_text(check + FIXED)
+    subprocess.run(["git", "add", "-A"], cwd=root, check=True)
+    diff = ["git", "diff", "--cached", "--binary", "--no-renames"]
+    return subprocess.run(diff, cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+async def test_binary_files_and_modes_of_a_patch_arrive(judge, binary_patch):
+    verdict = await judge(binary_patch)
+
+    assert verdict.kind is VerdictKind.RESOLVED, verdict
+
+
+@pytest.fixture
+def row(small_world):
+    return replace(small_world.task, test_run=TestRun("pytest -rA tests/test_calc.py", "parse_log_pytest"))
+
+
+async def test_a_rows_own_command_is_graded_by_its_log(small_world, judge, row):
+    gold = await judge(row.patch, row)
+    idle = await judge(small_world.diff({"notes.txt": "I tried.\n"}), row)
+
+    assert gold.kind is VerdictKind.RESOLVED, gold
+    assert "PASSED tests/test_calc.py::test_add" in gold.log
+    assert idle.kind is VerdictKind.UNRESOLVED
+    assert idle.fail_to_pass == {"tests/test_calc.py::test_add": "failed"}
+    assert idle.reason == "1 of 1 tests to be fixed do not pass: tests/test_calc.py::test_add failed"
+
+
+async def test_a_rows_own_command_that_hangs_times_out(small_world, judge, row):
+    looping = FIXED.replace("return a + b", "while True:\n        pass")
+
+    verdict = await judge(small_world.diff({"calc.py": looping}), row, timeout_s=2)
+
+    assert verdict.kind is VerdictKind.TESTS_TIMED_OUT
+
+
+async def test_a_rows_own_options_and_the_bases_configuration_count(small_world, judge, row):
+    configured = replace(row, test_patch=row.test_patch + NEW_INI)
+    asking = replace(configured, test_run=TestRun("python -m pytest -rA -k double tests", "parse_log_pytest"))
+
+    verdict = await judge(row.patch, asking)
+
+    assert verdict.fail_to_pass == {"tests/test_calc.py::test_add": "missing"}
+    assert verdict.pass_to_pass == {"tests/test_calc.py::test_double": "passed"}
+    assert "configfile: pytest.ini" in verdict.log
+
+
+async def test_a_shells_command_is_graded_too(small_world, judge, row):
+    shell = replace(row, test_run=TestRun("cd . && python -m pytest -rA tests", "parse_log_pytest"))
+
+    assert (await judge(row.patch, shell)).kind is VerdictKind.RESOLVED
+    assert (await judge(small_world.diff({"notes.txt": "x\n"}), shell)).kind is VerdictKind.UNRESOLVED
+
+
+async def test_tests_that_patch_the_machinery_for_themselves_are_no_tampering(small_world, judge):
+    patching = (
+        "import builtins\nimport unittest\n\nimport calc\n\n\ndef test_add(monkeypatch):\n"
+        "    monkeypatch.setattr(builtins, 'all', lambda items: False)\n"
+        "    monkeypatch.setattr(unittest.TestCase, 'assertTrue', None)\n    assert calc.add(2, 3) == 5\n\n\n"
+        "def test_double():\n    assert calc.double(4) == 8\n"
+    )
+    task = replace(small_world.task, test_patch=small_world.diff({"tests/test_calc.py": patching}))
+
+    assert (await judge(task.patch, task)).kind is VerdictKind.RESOLVED

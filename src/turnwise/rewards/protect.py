@@ -84,15 +84,15 @@ def _protected_patterns(task: Task) -> Iterable[str]:
         literal = _literal(path)
         yield from (literal, f"{literal}/*", f"{literal.removesuffix('.py')}/*")
         yield from (_literal(str(parent)) for parent in PurePosixPath(path).parents if str(parent) != ".")
-    for folder in sorted(test_folders(task)):
+    for folder in sorted(hidden_folders(task)):
         yield f"{_literal(folder)}/*"
 
 
-def test_folders(task: Task) -> set[str]:
+def hidden_folders(task: Task) -> set[str]:
     """The outermost test folder of each hidden test file that lies in one.
 
     >>> from turnwise.tasks import frozen_path, read_tasks
-    >>> sorted(test_folders(read_tasks(frozen_path())[0]))
+    >>> sorted(hidden_folders(read_tasks(frozen_path())[0]))
     ['tests']
     """
     return {str(folder) for path in hidden_files(task) if (folder := _test_folder(PurePosixPath(path))) is not None}
@@ -113,7 +113,7 @@ def _is_protected(task: Task, path: str) -> bool:
         return True
     if path in touched_files(task.patch) and not _is_configuration(path):
         return False
-    folders = test_folders(task)
+    folders = hidden_folders(task)
     return (
         _is_configuration(path)
         or PurePosixPath(path).name == "conftest.py"

@@ -26,7 +26,7 @@ import textwrap  # noqa: E402
 import unittest  # noqa: E402
 from pathlib import Path  # noqa: E402
 from types import FunctionType, ModuleType  # noqa: E402
-from typing import Any, Callable, Dict, Iterator, List, Tuple, Type  # noqa: E402
+from typing import Any, Callable, Dict, Generator, Iterator, List, Tuple, Type  # noqa: E402
 
 import _pytest  # noqa: E402
 import pluggy  # noqa: E402
@@ -92,9 +92,9 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
         yield
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, item: Any, call: Any) -> Iterator[None]:
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Generator[None, Any, None]:
         raised = call.excinfo  # pytest puts one of its own in the place of a unittest.SkipTest
-        outcome: Any = yield
+        outcome = yield
         if isinstance(item, Canary):
             return
         report = outcome.get_result()
@@ -119,8 +119,8 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
             self._send(row)
 
     @pytest.hookimpl(hookwrapper=True)
-    def pytest_make_collect_report(self, collector: Any) -> Iterator[None]:
-        outcome: Any = yield
+    def pytest_make_collect_report(self, collector: Any) -> Generator[None, Any, None]:
+        outcome = yield
         report = outcome.get_result()
         if report.failed:
             failure = {

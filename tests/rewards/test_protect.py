@@ -1,0 +1,77 @@
+"""What of a patch reaches the hidden tests, by real git."""
+
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from turnwise.rewards.protect import apply_options, configuration_of, suspect_files, touched_files
+
+LINE = "@@ -0,0 +1 @@\n+x\n"
+
+
+def new_file(path: str) -> str:
+    return f"diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n{LINE}"
+
+
+@pytest.fixture
+def applied(small_world, tmp_path):
+    """The files that a patch of the given new files makes."""
+
+    def applied(task, *paths: str) -> set[str]:
+        subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+        patch = "".join(new_file(path) for path in paths)
+        command = ["git", "apply", *apply_options(task, patch)]
+        subprocess.run(command, cwd=tmp_path, input=patch, text=True, check=True)
+        return {path for path in paths if (tmp_path / path).is_file()}
+
+    return applied
+
+
+def test_source_arrives_and_what_steers_tests_does_not(small_world, applied):
+    source = {"pkg/new.py", "docs/tests.md", "pkg/testing/helper.py", "latest/a.py", "a [b]*.py"}
+    steering = {
+        "conftest.py",
+        "pkg/conftest.py",
+        "tests/helper.py",
+        "tests/deep/test_other.py",
+        "tests/test_calc/__init__.py",
+        "setup.cfg",
+        "tests/pytest.ini",
+        "sitecustomize.py",
+        "src/usercustomize/__init__.py",
+        "a.pth",
+        "x.egg-info/entry_points.txt",
+        "calc.pyc",
+    }
+
+    assert applied(small_world.task, *source, *steering) == source
+    patch = "".join(new_file(path) for path in source | steering)
+    assert set(suspect_files(small_world.task, patch)) == source
+
+
+def test_what_the_gold_patch_changes_is_source_wherever_it_lies(small_world, applied):
+    gold = new_file("tests/conftest.py") + new_file("tests/tool [1].py") + new_file("setup.cfg")
+    task = replace(small_world.task, patch=gold)
+
+    assert applied(task, "tests/conftest.py", "tests/tool [1].py", "setup.cfg", "tests/other.py") == {
+        "tests/conftest.py",
+        "tests/tool [1].py",
+    }
+
+
+def test_configuration_that_both_change_is_the_gold_patchs(small_world):
+    task = replace(small_world.task, patch=new_file("a.py") + new_file("setup.cfg"))
+
+    assert configuration_of(task, new_file("setup.cfg")) == new_file("setup.cfg")
+    assert configuration_of(task, new_file("a.py")) == ""
+
+
+def test_binary_files_modes_and_renames_are_touched_too():
+    patch = (
+        "diff --git a/run.sh b/run.sh\nold mode 100644\nnew mode 100755\n"
+        "diff --git a/old.py b/new.py\nsimilarity index 100%\nrename from old.py\nrename to new.py\n"
+        "diff --git a/i.png b/i.png\nindex 1..2 100644\nGIT binary patch\nliteral 1\nIcmZPo000310RR91\n"
+    )
+
+    assert touched_files(patch) == {"run.sh", "old.py", "new.py", "i.png"}
