@@ -1,5 +1,6 @@
 """The verbs of `turnwise tasks`: make tasks, and look at them."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnwise.errors import InputError, TaskError
+from turnwise.errors import InputError, TaskError, TurnwiseError
 
 if TYPE_CHECKING:
+    from turnwise.tasks import Built
     from turnwise.types import Task
 
 app = typer.Typer(no_args_is_help=True, help="Make tasks from real packages, and look at them.")
@@ -63,6 +65,45 @@ def make(
         raise typer.Exit(1)
 
 
+@app.command("build")
+def build(
+    source: TaskFile,
+    repos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of clones or mirrors named OWNER__NAME or OWNER__NAME.git; others are cloned."),
+    ] = None,
+    select: Annotated[str, typer.Option(metavar="REGEX", help="Only tasks whose id matches.")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="Environments at once.")] = 2,
+) -> None:
+    """Build the environments of tasks, so that their sandboxes start at once: a line a task, with its seconds.
+
+    A task that fails says why and does not stop the others; the exit code is 1 then. What is built already is only
+    looked up.
+    """
+    import asyncio
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from turnwise.tasks import Built, EnvironmentStore, build_all
+
+    if repos is not None and not repos.is_dir():
+        raise InputError(f"--repos {repos}: no such folder")
+    tasks = _selected(_read_tasks(source), select, source)
+    columns = (TextColumn("building"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=len(tasks))
+
+        def tell(task: "Task", outcome: Built | TurnwiseError) -> None:
+            print(_build_line(task, outcome), flush=True)
+            progress.advance(bar)
+
+        failed = asyncio.run(build_all(EnvironmentStore(repos=repos), tasks, workers, tell))
+    print(f"{len(tasks) - failed} ready, {failed} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
 @app.command("list")
 def list_tasks(
     file: TaskFile = "frozen",
@@ -95,6 +136,24 @@ def _read_tasks(file: str) -> list["Task"]:
     from turnwise.tasks import frozen_path, read_tasks
 
     return read_tasks(frozen_path() if file == "frozen" else Path(file))
+
+
+def _selected(tasks: Sequence["Task"], select: str, source: str) -> list["Task"]:
+    try:
+        chosen = [task for task in tasks if re.search(select, task.instance_id)]
+    except re.error as error:
+        raise InputError(f"--select {select!r}: is no regular expression ({error})") from error
+    if not chosen:
+        raise InputError(f"--select {select!r}: matches none of the {len(tasks)} tasks of {source}")
+    return chosen
+
+
+def _build_line(task: "Task", outcome: "Built | TurnwiseError") -> str:
+    if isinstance(outcome, TurnwiseError):
+        named = str(outcome).startswith(task.instance_id)
+        return f"{'' if named else f'{task.instance_id}: '}{outcome}"
+    lines = [f"{task.instance_id}: ready in {outcome.build_s:.1f} s with Python {outcome.python}"]
+    return "\n".join([*lines, *(f"  not had: {what}" for what in outcome.left_out)])
 
 
 def _task_line(task: "Task") -> str:

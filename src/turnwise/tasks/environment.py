@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import json
+import platform
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -58,8 +60,16 @@ class EnvironmentStore:
         return self._prepared[key]
 
     async def build(self, task: Task) -> Built:
-        """Build the environment of a repository's task, or read what is there; what was built. Raises TaskError."""
-        return await asyncio.to_thread(self._checkouts.build, task)
+        """Build a task's environment, or find it built; what was built, and in how long. Raises as `prepare` does."""
+        if isinstance(task.environment, Checkout):
+            return await asyncio.to_thread(self._checkouts.build, task)
+        started = time.monotonic()
+        await self.prepare(task)
+        return Built(time.monotonic() - started, sys.base_prefix, platform.python_version(), ())
+
+    def stop(self) -> None:
+        """End the building of repositories' environments, in whichever threads; it raises TaskError there."""
+        self._checkouts.stop()
 
     def _prepare(self, task: Task, key: str, hidden_tests: bool) -> SandboxSpec:
         python = self.python_environment(task.sdist)

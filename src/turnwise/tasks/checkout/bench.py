@@ -9,15 +9,18 @@ import re
 import shutil
 import subprocess
 import sysconfig
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from turnwise.errors import InputError
+from turnwise.errors import InputError, TaskError
 from turnwise.tasks.checkout.pythons import HostPython
 
 ENV, WORKDIR = "/opt/env", "/testbed"
 _CACHE, _UV, _NOTES = "/opt/cache", "/opt/uv", "/opt/notes"
+_LOOK_EVERY_S = 0.5
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ETC = (
     "alternatives",
@@ -77,7 +80,8 @@ class Done:
 class Bench:
     """`root` appears at /testbed and `env`, a virtual environment of `python`, at /opt/env, both writable.
 
-    `cache` (of uv and pip) is shared between all benches; `notes` is a folder for files that commands are given.
+    `cache` (of uv and pip) is shared between all benches; `notes` is a folder for files that commands are given. When
+    `stopped` is set, whatever runs is ended.
     """
 
     root: Path
@@ -85,11 +89,12 @@ class Bench:
     notes: Path
     cache: Path
     python: HostPython
+    stopped: threading.Event
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def uv(self, *arguments: str, timeout_s: float) -> Done:
+    def uv(self, *arguments: str, timeout_s: float, **variables: str) -> Done:
         """Run uv on the bench."""
-        return self.run([f"{_UV}/uv", *arguments], timeout_s)
+        return self.run([f"{_UV}/uv", *arguments], timeout_s, **variables)
 
     def shell(self, command: str, timeout_s: float, **variables: str) -> Done:
         """Run a shell command at the repository's root, the environment's programs first on PATH."""
@@ -102,23 +107,38 @@ class Bench:
 
     def run(self, command: Sequence[str], timeout_s: float, **variables: str) -> Done:
         """Run a command, and end it with all that it started after `timeout_s`."""
+        process = subprocess.Popen(
+            [*self._bwrap(variables), "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
         try:
-            done = subprocess.run(
-                [*self._bwrap(variables), "--", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            output = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else ""
+            output, in_time = self._watch(process, timeout_s)
+        finally:
+            process.kill()
+            process.wait()
+        if not in_time:
             return Done(124, f"{output}\nerror: took more than {timeout_s:g} s")
-        if done.returncode and done.stdout.startswith("bwrap: "):
-            raise InputError(f"the confinement that environments are built in does not start: {done.stdout.strip()}")
-        return Done(done.returncode, done.stdout)
+        if process.returncode and output.startswith("bwrap: "):
+            raise InputError(f"the confinement that environments are built in does not start: {output.strip()}")
+        return Done(process.returncode, output)
+
+    def _watch(self, process: subprocess.Popen[str], timeout_s: float) -> tuple[str, bool]:
+        """The output of a process, and whether it ended in time. Raises TaskError when all building is stopped."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return process.communicate(timeout=_LOOK_EVERY_S)[0], True
+            except subprocess.TimeoutExpired:
+                late = time.monotonic() > deadline
+                if self.stopped.is_set():
+                    raise TaskError("building was stopped") from None
+            if late:
+                process.kill()
+                return process.communicate()[0], False
 
     def _bwrap(self, variables: Mapping[str, str]) -> list[str]:
         bwrap = shutil.which("bwrap")

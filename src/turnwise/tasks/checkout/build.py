@@ -3,10 +3,13 @@
 import json
 import re
 import shutil
+import threading
 import time
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from turnwise.errors import TaskError
 from turnwise.tasks.checkout import needs
@@ -44,10 +47,12 @@ def read_built(folder: Path) -> Built:
     return Built(**{**content, "left_out": tuple(content["left_out"])})
 
 
-def build(task: Task, checkout: Checkout, history: History, folder: Path, cache_dir: Path) -> Built:
+def build(
+    task: Task, checkout: Checkout, history: History, folder: Path, cache_dir: Path, stopped: threading.Event
+) -> Built:
     """Make `folder`/root, the repository, and `folder`/venv, its environment; `folder` is empty and is moved later.
 
-    `cache_dir` is where packages that were fetched are kept.
+    `cache_dir` is where packages that were fetched are kept; `stopped` ends it.
 
     Raises TaskError naming the task when the row or the repository does not give them.
     """
@@ -58,8 +63,8 @@ def build(task: Task, checkout: Checkout, history: History, folder: Path, cache_
     lost = check_out(history, task.base_commit, root)
     apply_setup(root, checkout.setup_patch, task.instance_id)
     day = max(history.committed_on(task.base_commit), _day(task.created_at))
-    python = pick_python(task.instance_id, checkout.installation.python, root, day)
-    bench = Bench(root, folder / "venv", notes, cache_dir, python, dict(checkout.installation.env))
+    python = pick_python(task.instance_id, _python_wanted(task, checkout.installation), root, day)
+    bench = Bench(root, folder / "venv", notes, cache_dir, python, stopped, dict(checkout.installation.env))
     left_out = [f"{path}: the repository lacks its content" for path in lost]
     version = history.version_at(task.base_commit)
     with version_told(root, version):
@@ -70,6 +75,14 @@ def build(task: Task, checkout: Checkout, history: History, folder: Path, cache_
     built = Built(round(time.monotonic() - started, 2), str(python.prefix), python.version, tuple(left_out))
     (folder / _RECORD).write_text(json.dumps(asdict(built)))
     return built
+
+
+def _python_wanted(task: Task, installation: Installation) -> str:
+    """The exported environment knows better than the row's own word what its tests were run with."""
+    if not installation.environment.strip():
+        return installation.python
+    conda = read_conda(installation.environment, f"{task.instance_id}: its conda environment")
+    return conda.python or installation.python
 
 
 def _day(created_at: str) -> date:
@@ -123,7 +136,8 @@ class _Steps:
     def _dependencies(self) -> None:
         """A frozen text is complete; else the conda environments and the files of the repository."""
         if self._row.requirements.strip():
-            versions = {name: version for conda in self._conda for name, version in conda.packages.items()}
+            pinned = (entry for conda in self._conda for entry in conda.packages.items())
+            versions = {canonicalize_name(name): version for name, version in pinned}
             pins = clean(self._row.requirements, self._task.repo, versions)
             self._installer.left_out += pins.left_out
             self._installer.frozen(pins.lines)
@@ -147,7 +161,7 @@ class _Steps:
             raise TaskError(f"{self._task.instance_id}: `{command}` failed: {done.last_words}")
 
     def _guessed_needs(self) -> None:
-        guessed = needs.test_needs(self._bench.root, needs.project(self._site_packages))
+        guessed = needs.needs_of_tests(self._bench.root, needs.project(self._site_packages))
         self._installer.files(guessed.files)
         self._installer.wanted(guessed.lines)
 

@@ -2,13 +2,13 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 from turnwise.errors import TaskError
 from turnwise.tasks.checkout import needs
 from turnwise.tasks.checkout.bench import ENV, Bench, Done
-from turnwise.tasks.checkout.requirements import parse, pinned_names
+from turnwise.tasks.checkout.requirements import parse, pinned_names, requirement_lines
 
 STEP_TIMEOUT_S = 1200.0
 # These must be young enough for editable installs as uv makes them (PEP 660), however old the repository is.
@@ -47,7 +47,6 @@ class Installer:
             raise TaskError(f"the environment cannot be made: {made.last_words}")
         names = {line.split("==")[0] for line in self._seeds}
         seeds = [*self._seeds, *(name for name in ("pip", "setuptools", "wheel") if name not in names)]
-        self._bench.note("build-constraints.txt", "\n".join(line for line in self._seeds if line[:3] != "pip"))
         if self.uv(seeds, self._seeds).exit_code:
             self.each(seeds)
 
@@ -56,7 +55,7 @@ class Installer:
         pinned = pinned_names(list(lines))
         done = Done(1, "")
         for day in self._days(bool(pinned)):
-            done = self._uv_on(day, arguments, pinned, variables)
+            done = self._on_day(day, arguments, pinned, variables)
             if not done.exit_code:
                 self._day = day
             if not done.exit_code or not _UNRESOLVED.search(done.output):
@@ -69,52 +68,56 @@ class Installer:
             yield from (self._day + timedelta(days=365 * years) for years in _YEARS_LATER)
             yield None
 
-    def _uv_on(
-        self, day: date | None, arguments: Sequence[str], younger: Sequence[str], variables: dict[str, str]
+    def _on_day(
+        self, day: date | None, arguments: Sequence[str], younger: Sequence[str] = (), variables: Mapping[str, str] = {}
     ) -> Done:
         options = [] if day is None else [f"--exclude-newer={day}"]
         if day is not None:
             free = dict.fromkeys(younger, _ANY_DAY)
             free |= {name: _EDITABLE_SINCE for name in _BUILD_TOOLS if day < _EDITABLE_SINCE and name not in free}
             options += [f"--exclude-newer-package={name}={until}" for name, until in free.items()]
-        if self._seeds:
-            options += ["--build-constraints", "/opt/notes/build-constraints.txt"]
-        command = ["/opt/uv/uv", "pip", "install", "--python", f"{ENV}/bin/python", *options, *arguments]
-        return self._bench.run(command, STEP_TIMEOUT_S, **variables)
+        command = ["pip", "install", "--python", f"{ENV}/bin/python", *options, *arguments]
+        return self._bench.uv(*command, timeout_s=STEP_TIMEOUT_S, **variables)
 
     def frozen(self, lines: Sequence[str]) -> None:
         """Install a complete list of pins as it is. A pin that cannot be had does not sink the others."""
-        file = self._bench.note("frozen.txt", "\n".join(lines))
-        if lines and self._uv_on(None, ["--no-deps", "-r", file], (), {}).exit_code:
+        if lines and self._on_day(None, ["--no-deps", *lines]).exit_code:
             self.each(lines, "--no-deps")
 
     def wanted(self, lines: Sequence[str]) -> None:
-        """Install requirements with what they need, together if they go together, else each for itself."""
+        """Install requirements with what they need, together if they go together, else as many as can be had."""
         if lines and self.uv(lines, lines).exit_code:
             self.each(lines)
 
     def each(self, lines: Sequence[str], *options: str) -> None:
-        """Install each for itself; where a version cannot be had, another of the same package is taken, and told."""
-        for line in lines:
-            words = shlex.split(line) if line.startswith("-") else [line]
-            done = self.uv([*options, *words], [line])
-            if not done.exit_code:
-                continue
-            requirement = parse(line)
-            if (
-                requirement is not None
-                and requirement.specifier
-                and not self.uv([*options, requirement.name]).exit_code
-            ):
-                self.left_out.append(f"{line}: cannot be had; another version is taken")
-            else:
-                self.left_out.append(f"{line}: cannot be had ({done.last_words[:200]})")
+        """Install in ever smaller parts what does not go as a whole; what cannot be had is told.
+
+        Where it is the version that cannot be had, another one of the same package is taken, and told.
+        """
+        if len(lines) == 1:
+            self._single(lines[0], options)
+            return
+        for half in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
+            if self._on_day(self._day, [*options, *_arguments(half)], pinned_names(half)).exit_code:
+                self.each(half, *options)
+
+    def _single(self, line: str, options: Sequence[str]) -> None:
+        done = self.uv([*options, *_arguments([line])], [line])
+        if not done.exit_code:
+            return
+        requirement = parse(line)
+        if requirement is not None and requirement.specifier and not self.uv([*options, requirement.name]).exit_code:
+            self.left_out.append(f"{line}: cannot be had; another version is taken")
+        else:
+            self.left_out.append(f"{line}: cannot be had ({done.last_words[:200]})")
 
     def files(self, paths: Sequence[str]) -> None:
         """Install requirements files of the repository; line by line where they do not go together."""
         there = [path for path in paths if (self._bench.root / path).is_file()]
         self.left_out += [f"{path}: no such file at the base commit" for path in paths if path not in there]
-        lines = [line for path in there for line in _lines((self._bench.root / path).read_text(errors="replace"))]
+        lines = [
+            line for path in there for line in requirement_lines((self._bench.root / path).read_text(errors="replace"))
+        ]
         if there and self.uv([word for path in there for word in ("-r", path)], lines).exit_code:
             self.each([line for line in lines if not line.startswith("--")])
 
@@ -128,6 +131,8 @@ class Installer:
         if arguments is None:
             return self._bench.shell(command, STEP_TIMEOUT_S, **variables)
         kept = [word for word in arguments if word not in _NEEDLESS]
+        if self._seeds:
+            kept += ["--build-constraints", self._bench.note("build-constraints.txt", "\n".join(self._seeds))]
         if not (self._bench.python.is_older_than_37 and _is_editable(kept)):
             done = self.uv(kept, kept, **variables)
             if done.exit_code and _NO_PEP_660 in done.output and needs.builds_with_setuptools_alone(self._bench.root):
@@ -135,7 +140,7 @@ class Installer:
             if not done.exit_code:
                 return done
         tries = [command, f"{command} --no-build-isolation"]
-        if self._needs_of_project(kept, variables):
+        if self._needs_of_project(arguments, variables):
             tries = [f"{line} --no-deps" for line in tries] + tries[:1]
         return self._first_that_works(tries, variables)
 
@@ -174,10 +179,9 @@ class Installer:
         return not self._bench.run([f"{ENV}/bin/python", "-c", f"import {module}"], 60).exit_code
 
 
-def _lines(text: str) -> list[str]:
-    """A requirements text without comments and empty lines."""
-    lines = (line.split(" #")[0].strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+def _arguments(lines: Sequence[str]) -> list[str]:
+    """Requirement lines as arguments; an option ("-r more.txt") is several."""
+    return [word for line in lines for word in (shlex.split(line) if line.startswith("-") else [line])]
 
 
 def _is_editable(arguments: Sequence[str]) -> bool:

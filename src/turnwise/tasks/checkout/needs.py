@@ -54,7 +54,7 @@ class Needs:
     lines: tuple[str, ...] = ()
 
 
-def test_needs(root: Path, project: Distribution | None) -> Needs:
+def needs_of_tests(root: Path, project: Distribution | None) -> Needs:
     """What the tests need: files, extras and dependency groups named for tests, else tox's, else development's.
 
     `project` is the project as it was installed, whose metadata has the extras.

@@ -86,7 +86,7 @@ def pick_python(instance_id: str, wanted: str, root: Path, day: date) -> HostPyt
                 f"`uv python install {wanted}` or `pyenv install {wanted}`"
             )
         return found
-    for minor in _by_fitness(root, day):
+    for minor in by_fitness(root, day):
         if found := find_python(minor):
             return found
     raise TaskError(
@@ -95,7 +95,7 @@ def pick_python(instance_id: str, wanted: str, root: Path, day: date) -> HostPyt
     )
 
 
-def _by_fitness(root: Path, day: date) -> list[str]:
+def by_fitness(root: Path, day: date) -> list[str]:
     """Minor versions from the one to try first: those out on `day`, newest first, then later ones, oldest first."""
     texts = [(root / name).read_text(errors="replace") for name in _METADATA_FILES if (root / name).is_file()]
     named = {minor for text in texts for minor in _CLASSIFIER.findall(text)}

@@ -20,6 +20,7 @@ _SEEDS = ("pip", "setuptools", "wheel")
 # Where conda and the package index call the same thing differently.
 _RENAMED = {
     "pytorch": "torch",
+    "brotli-python": "brotli",
     "matplotlib-base": "matplotlib",
     "msgpack-python": "msgpack",
     "tensorflow-base": "tensorflow",
@@ -58,6 +59,7 @@ class CondaEnvironment:
     packages: Mapping[str, str]
     pip: tuple[str, ...]
     certain: bool
+    python: str  # minor version, "" where the file does not fix one
 
     @property
     def seeds(self) -> tuple[str, ...]:
@@ -92,7 +94,8 @@ def read_conda(text: str, what: str) -> CondaEnvironment:
         for name, version, build in conda
         if not (certain and build and not _PYTHON_BUILD.match(build)) and _may_be_python(name)
     }
-    return CondaEnvironment(python, pip, certain)
+    minor = next((re.match(r"\d+\.\d+", version) for name, version, _ in conda if name == "python"), None)
+    return CondaEnvironment(python, pip, certain, minor[0] if minor else "")
 
 
 def _conda_package(entry: str) -> tuple[str, str, str]:
@@ -110,29 +113,28 @@ def clean(text: str, repository: str, versions: Mapping[str, str]) -> Pins:
     """A frozen requirements text without what only its author's machine had.
 
     The repository itself (an editable line) is left out, for it is installed by the row's own command; other editable
-    lines become ordinary ones. A line
-    "name @ file://…" (conda's way of freezing) becomes a pin where `versions` (name → version) knows one.
+    lines become ordinary ones. A line "name @ file://…" (conda's way of freezing) becomes a pin where `versions`
+    (canonical name → version) knows one.
     """
     lines, left_out = [], []
-    for raw in text.splitlines():
-        line = raw.split(" #")[0].strip()
-        if not line or line.startswith("#"):
-            continue
+    for line in requirement_lines(text):
         built = _FILE_URL.match(line)
-        if _EDITABLE.match(line):
-            if repository.lower() in line.lower():
-                left_out.append(f"{line}: the repository itself")
-            else:
-                lines.append(_EDITABLE.sub("", line))
-        elif built and (
-            version := versions.get(built["name"].lower()) or versions.get(canonicalize_name(built["name"]))
-        ):
+        version = versions.get(canonicalize_name(built["name"])) if built else None
+        if built and version:
             lines.append(f"{built['name']}=={version}")
         elif built:
             left_out.append(f"{built['name']}: built on another machine, its version is not told")
+        elif _EDITABLE.match(line) and repository.lower() in line.lower():
+            left_out.append(f"{line}: the repository itself")
         else:
-            lines.append(line)
+            lines.append(_EDITABLE.sub("", line))
     return Pins(tuple(lines), tuple(left_out))
+
+
+def requirement_lines(text: str) -> list[str]:
+    """A requirements text without comments and empty lines."""
+    lines = (line.split(" #")[0].strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def pinned_names(lines: Sequence[str]) -> tuple[str, ...]:

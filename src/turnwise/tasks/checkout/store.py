@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +38,7 @@ class CheckoutStore:
         self._cache_dir = cache_dir
         self._repos = repos
         self._host = host
+        self._stopped = threading.Event()
 
     def key(self, task: Task) -> str:
         """What the environment depends on, as a digest; the row's tests count only by the programs that run them."""
@@ -48,6 +50,10 @@ class CheckoutStore:
     def build(self, task: Task) -> Built:
         """Build the environment unless it is there. Raises TaskError; blocks for as long as it takes."""
         return read_built(self._folder(task))
+
+    def stop(self) -> None:
+        """End what is being built: its threads get a TaskError within a second. For good: nothing is built after it."""
+        self._stopped.set()
 
     def spec(self, task: Task) -> SandboxSpec:
         """The sandbox of a task, built if need be. Raises TaskError."""
@@ -65,7 +71,7 @@ class CheckoutStore:
 
         def make(draft: Path) -> None:
             history = find_history(task, self._repos, self._cache_dir, self._host)
-            build(task, environment, history, draft, self._cache_dir / "packages")
+            build(task, environment, history, draft, self._cache_dir / "packages", self._stopped)
 
         return made_once(folder, make)
 
