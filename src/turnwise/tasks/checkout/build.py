@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from turnwise.errors import TaskError
 from turnwise.tasks.checkout import needs
@@ -23,8 +24,8 @@ from turnwise.types import Checkout, Installation, Task
 
 _RECORD = "built.json"
 _WARM_UP_TIMEOUT_S = 60.0
-# From 6.2 on pytest's `-rA` tells every outcome in the form that rows' log parsers read.
-_PYTEST_TELLS_ALL = date(2020, 12, 31)
+# From then on pytest's `-rA` tells every outcome in the form that rows' log parsers read.
+_TELLS_ALL, _TELLS_ALL_SINCE = Version("6.0"), date(2020, 12, 31)
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,11 @@ def build(
 
 def _python_wanted(task: Task, installation: Installation) -> str:
     """The exported environment knows better than the row's own word what its tests were run with."""
-    if not installation.environment.strip():
-        return installation.python
-    conda = read_conda(installation.environment, f"{task.instance_id}: its conda environment")
-    return conda.python or installation.python
+    if installation.environment.strip():
+        conda = read_conda(installation.environment, f"{task.instance_id}: its conda environment")
+        if conda.python:
+            return conda.python
+    return installation.python or (needs.python_of(task.test_run.command) if task.test_run else "")
 
 
 def _day(created_at: str) -> date:
@@ -101,7 +103,7 @@ class _Steps:
         self._version = version or (f"{task.version}.0" if re.fullmatch(r"\d+(\.\d+)*", task.version) else "")
         self._conda = self._read_conda()
         # A frozen list tells its own day. Else the row's; but nothing from before wheels for the Python were common.
-        frozen, earliest = bool(installation.requirements.strip()), max(_PYTEST_TELLS_ALL, bench.python.wheels_since)
+        frozen, earliest = bool(installation.requirements.strip()), max(_TELLS_ALL_SINCE, bench.python.wheels_since)
         known = None if frozen else max(day, earliest)
         self._installer = Installer(bench, known, seeds=[seed for conda in self._conda for seed in conda.seeds])
 
@@ -137,7 +139,7 @@ class _Steps:
         """A frozen text is complete; else the conda environments and the files of the repository."""
         if self._row.requirements.strip():
             pinned = (entry for conda in self._conda for entry in conda.packages.items())
-            versions = {canonicalize_name(name): version for name, version in pinned}
+            versions = {str(canonicalize_name(name)): version for name, version in pinned}
             pins = clean(self._row.requirements, self._task.repo, versions)
             self._installer.left_out += pins.left_out
             self._installer.frozen(pins.lines)
@@ -166,10 +168,14 @@ class _Steps:
         self._installer.wanted(guessed.lines)
 
     def _test_tools(self) -> None:
-        run = self._task.test_run
-        for tool in needs.tools(run.command) if run else ("pytest",):
-            if not self._installer.can_import(tool.replace("-", "_")):
-                self._installer.wanted([tool])
+        """The programs that run the tests, where nothing brought them yet, and a pytest that tells every outcome."""
+        run, there = self._task.test_run, needs.versions(self._site_packages)
+        tools = list(needs.tools(run.command)) if run else ["pytest"]
+        self._installer.wanted([tool for tool in tools if tool not in there])
+        project = needs.project(self._site_packages)
+        own = project.metadata["Name"] if project else ""
+        if "pytest" in tools and own != "pytest" and Version(there.get("pytest", "99")) < _TELLS_ALL:
+            self._installer.newest(["pytest", *sorted(name for name in there if name.startswith("pytest-"))])
 
     def _take_out_copies(self) -> None:
         """pip goes where it carries a copy of the task's own project: that may have the fix in it."""
@@ -186,9 +192,10 @@ class _Steps:
 def _warm_up(bench: Bench, task: Task) -> None:
     """Let the tests that are there be collected once, so that what they import is compiled where sandboxes cannot.
 
-    It decides nothing: whatever goes wrong here shows when the tests are run.
+    It decides nothing: whatever goes wrong here shows when the tests are run. Warnings stay out of it, for a suite that
+    takes them for errors would trip over those that only compiling gives.
     """
     files = [path for path in task.test_files if (bench.root / path).is_file()]
-    options = ["--collect-only", "-q", "-p", "no:cacheprovider"]
+    options = ["--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:warnings"]
     if files:
-        bench.run([f"{ENV}/bin/python", "-m", "pytest", *options, *files], _WARM_UP_TIMEOUT_S)
+        bench.run([f"{ENV}/bin/python", "-W", "ignore", "-m", "pytest", *options, *files], _WARM_UP_TIMEOUT_S)

@@ -15,7 +15,9 @@ STEP_TIMEOUT_S = 1200.0
 _BUILD_TOOLS = ("setuptools", "wheel", "pip", "flit-core", "poetry-core", "poetry", "hatchling", "pdm-backend")
 _EDITABLE_SINCE = date(2022, 9, 30)
 _ANY_DAY = date(2100, 1, 1)
-_YEARS_LATER = (1, 2, 3, 4, 6)
+_A_DAY = timedelta(days=1)
+_YEARS_LATER = (1, 2, 4)
+_TOO_YOUNG = re.compile(r"`([\w.-]+)` was filtered by `exclude-newer`.*?published at (\d{4}-\d\d-\d\d)")
 _NO_PEP_660 = "has no attribute 'build_editable'"
 _UNRESOLVED = re.compile(r"No solution found|no versions? of|was not found in the package registry|exclude-newer")
 _NEEDLESS = frozenset({"-q", "-qq", "-v", "-vv", "--quiet", "--verbose", "--no-cache-dir", "--user", "--use-pep517"})
@@ -71,13 +73,21 @@ class Installer:
     def _on_day(
         self, day: date | None, arguments: Sequence[str], younger: Sequence[str] = (), variables: Mapping[str, str] = {}
     ) -> Done:
-        options = [] if day is None else [f"--exclude-newer={day}"]
-        if day is not None:
-            free = dict.fromkeys(younger, _ANY_DAY)
-            free |= {name: _EDITABLE_SINCE for name in _BUILD_TOOLS if day < _EDITABLE_SINCE and name not in free}
-            options += [f"--exclude-newer-package={name}={until}" for name, until in free.items()]
-        command = ["pip", "install", "--python", f"{ENV}/bin/python", *options, *arguments]
-        return self._bench.uv(*command, timeout_s=STEP_TIMEOUT_S, **variables)
+        """Install with the releases of a day, and those younger ones without which there is no solution.
+
+        Those are pins of the row's, and packages that have no older releases (any more), which uv names.
+        """
+        free = dict.fromkeys(younger, _ANY_DAY)
+        while True:
+            done = self._bench.uv(
+                *("pip", "install", "--python", f"{ENV}/bin/python", *_until(day, free), *arguments),
+                timeout_s=STEP_TIMEOUT_S,
+                **variables,
+            )
+            named = {name: date.fromisoformat(said) + _A_DAY for name, said in _TOO_YOUNG.findall(done.output)}
+            if not done.exit_code or not named.keys() - free.keys():
+                return done
+            free = {**named, **free}
 
     def frozen(self, lines: Sequence[str]) -> None:
         """Install a complete list of pins as it is. A pin that cannot be had does not sink the others."""
@@ -174,9 +184,20 @@ class Installer:
         if rest and (done := self.command(rest)).exit_code:
             self.left_out.append(f"{rest}: failed ({done.last_words[:200]})")
 
-    def can_import(self, module: str) -> bool:
-        """Whether the environment has the module."""
-        return not self._bench.run([f"{ENV}/bin/python", "-c", f"import {module}"], 60).exit_code
+    def newest(self, packages: Sequence[str]) -> None:
+        """Install the day's releases of packages, though older ones are there."""
+        upgrade = [word for package in packages for word in ("--upgrade-package", package)]
+        if self.uv([*upgrade, *packages]).exit_code:
+            self.left_out.append(f"{' '.join(packages)}: the releases of the day cannot be had")
+
+
+def _until(day: date | None, free: Mapping[str, date]) -> list[str]:
+    """uv's options for releases of a day; those of the packages in `free` until their own."""
+    if day is None:
+        return []
+    tools = {name: _EDITABLE_SINCE for name in _BUILD_TOOLS if day < _EDITABLE_SINCE}
+    packages = [f"--exclude-newer-package={name}={until}" for name, until in {**tools, **free}.items()]
+    return [f"--exclude-newer={day}", *packages]
 
 
 def _arguments(lines: Sequence[str]) -> list[str]:

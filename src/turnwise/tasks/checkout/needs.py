@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from turnwise.tasks.checkout.requirements import parse
 
 _COMMANDS = {"tox": ("tox", "tox-current-env"), "nosetests": ("nose",), "pytest": ("pytest",), "py.test": ("pytest",)}
-_OTHER_PURPOSE = re.compile(r"lint|pre.?commit|doc|mysql|postgres|oracle|release|bench")
+_OTHER_PURPOSE = re.compile(r"lint|pre.?commit|doc|mysql|postgres|oracle|release|bench|min|oldest|nightly|pallets-")
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,21 @@ def tools(command: str) -> Iterator[str]:
     """
     for word in re.findall(r"[\w./-]+", command):
         yield from _COMMANDS.get(word, ())
+
+
+def python_of(command: str) -> str:
+    """The Python that a test command names, as tox's environments do ("py39" → "3.9"); "" where it names none.
+
+    >>> python_of("tox --current-env -epy310 -v -- tests/test_x.py"), python_of("pytest -rA tests/test_py3.py")
+    ('3.10', '')
+    """
+    match = re.search(r"(?<=-e)\s*py3(\d+)\b", command)
+    return f"3.{match[1]}" if match else ""
+
+
+def versions(site_packages: Path) -> dict[str, str]:
+    """What is installed: version by canonical name."""
+    return {canonicalize_name(d.metadata["Name"]): d.version for d in distributions(path=[str(site_packages)])}
 
 
 def project(site_packages: Path) -> Distribution | None:

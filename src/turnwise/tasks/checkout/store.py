@@ -43,7 +43,8 @@ class CheckoutStore:
     def key(self, task: Task) -> str:
         """What the environment depends on, as a digest; the row's tests count only by the programs that run them."""
         environment = _checkout(task)
-        tools = sorted(needs.tools(task.test_run.command)) if task.test_run else None
+        command = task.test_run.command if task.test_run else "pytest"
+        tools = [needs.python_of(command), *sorted(set(needs.tools(command)))]
         row = [task.repo, task.base_commit, task.created_at, task.version, asdict(environment), tools]
         return hashlib.sha256(json.dumps([_LAYOUT, *row], sort_keys=True).encode()).hexdigest()
 
