@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnwise.errors import InputError, TaskError
+from turnwise.errors import InputError, TaskError, TurnwiseError
 
 if TYPE_CHECKING:
+    from turnwise.tasks import Built
     from turnwise.tasks.filters import Funnel
     from turnwise.types import Task
 
@@ -70,6 +71,46 @@ def make(
 
     found = make_task_file(packages, out, options, lambda task: print(_task_line(task), flush=True), tell)
     print(f"{len(found)} tasks" + (f" → {out}" if found else ""))
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("build")
+def build(
+    source: Source,
+    repos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of clones or mirrors named OWNER__NAME or OWNER__NAME.git; others are cloned."),
+    ] = None,
+    select: Select = None,
+    workers: Annotated[int, typer.Option(min=1, help="Environments at once.")] = 2,
+) -> None:
+    """Build the environments of tasks, so that their sandboxes start at once: a line a task, with its seconds.
+
+    A task that fails says why and does not stop the others; the exit code is 1 then. What is built already is only
+    looked up.
+    """
+    import asyncio
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from turnwise.tasks import Built, EnvironmentStore, build_all
+
+    if repos is not None and not repos.is_dir():
+        raise InputError(f"--repos {repos}: no such folder")
+    tasks, refused = _chosen(source, select, None)
+    columns = (TextColumn("building"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=len(tasks))
+
+        def tell(task: "Task", outcome: Built | TurnwiseError) -> None:
+            print(_build_line(task, outcome), flush=True)
+            progress.advance(bar)
+
+        failed = asyncio.run(build_all(EnvironmentStore(repos=repos), tasks, workers, tell))
+    print(f"{len(tasks) - failed} ready, {failed} failed")
+    _leave_if(refused)
     if failed:
         raise typer.Exit(1)
 
@@ -179,6 +220,14 @@ def _write(out: Path, tasks: Sequence["Task"]) -> None:
 def _refuse_existing(out: Path) -> None:
     if out.exists():
         raise InputError(f"{out}: exists already; name another file with --out, or remove it")
+
+
+def _build_line(task: "Task", outcome: "Built | TurnwiseError") -> str:
+    if isinstance(outcome, TurnwiseError):
+        named = str(outcome).startswith(task.instance_id)
+        return f"{'' if named else f'{task.instance_id}: '}{outcome}"
+    lines = [f"{task.instance_id}: ready in {outcome.build_s:.1f} s with Python {outcome.python}"]
+    return "\n".join([*lines, *(f"  not had: {what}" for what in outcome.left_out)])
 
 
 def _task_line(task: "Task") -> str:

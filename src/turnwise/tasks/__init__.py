@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from turnwise.tasks.baseline import SuiteRunner
+from turnwise.tasks.building import build_all
+from turnwise.tasks.checkout import Built
 from turnwise.tasks.environment import EnvironmentStore
 from turnwise.tasks.gate import check_task
 from turnwise.tasks.make import make_tasks
@@ -12,10 +14,12 @@ from turnwise.tasks.rows import read_tasks, scan_tasks, write_tasks
 from turnwise.tasks.select import select
 
 __all__ = [
+    "Built",
     "EnvironmentStore",
     "MakeOptions",
     "Mutant",
     "SuiteRunner",
+    "build_all",
     "check_task",
     "enumerate_mutants",
     "frozen_path",

@@ -3,17 +3,20 @@
 import asyncio
 import hashlib
 import json
+import platform
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from turnwise.errors import TaskError
 from turnwise.tasks.cache import default_cache_dir, made_once
+from turnwise.tasks.checkout import Built, CheckoutStore
 from turnwise.tasks.python_environment import INSIDE, PythonEnvironment
 from turnwise.tasks.repository import apply, commit_all, start_repository
 from turnwise.tasks.sdist import fetch_sdist, unpack
-from turnwise.types import Mount, SandboxSpec, SourceDistribution, Task
+from turnwise.types import Checkout, Mount, SandboxSpec, SourceDistribution, Task
 
 WORKDIR = "/testbed"
 _LAYOUT = 1  # part of every key: a change of how things are built must not find things built before
@@ -23,25 +26,50 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class EnvironmentStore:
     """Builds environments and repository roots under `cache_dir` once and hands out what sandboxes start from.
 
+    `repos` is a folder of clones and mirrors, named <owner>__<name>, for the tasks of public repositories; what is not
+    there is cloned.
+
     >>> store = EnvironmentStore()  # doctest: +SKIP
     >>> (await store.prepare(task)).workdir  # doctest: +SKIP
     '/testbed'
     """
 
-    def __init__(self, cache_dir: Path | None = None) -> None:
+    def __init__(self, cache_dir: Path | None = None, repos: Path | None = None) -> None:
         self.cache_dir = (cache_dir or default_cache_dir()).absolute()
+        self._checkouts = CheckoutStore(self.cache_dir, repos)
         self._prepared: dict[tuple[str, bool], SandboxSpec] = {}
 
     async def prepare(self, task: Task, hidden_tests: bool = False) -> SandboxSpec:
         """The sandbox of a task: its repository at the base commit, without the hidden tests unless asked for.
 
         Everything is cached by content; concurrent callers and processes wait for each other. Raises TaskError when the
-        source distribution is gone, the environment cannot be installed, or the row does not give its base commit.
+        source distribution or the repository's commit is gone, the environment cannot be installed, or the row does not
+        give its base commit. The hidden tests of a repository's task are never in its root: verification brings them.
         """
+        if isinstance(task.environment, Checkout):
+            return await self._prepare_checkout(task)
         key = _digest(task.sdist.sha256, task.patch, task.test_patch, task.base_commit), hidden_tests
         if key not in self._prepared or not self._prepared[key].tree.exists():
             self._prepared[key] = await asyncio.to_thread(self._prepare, task, *key)
         return self._prepared[key]
+
+    async def _prepare_checkout(self, task: Task) -> SandboxSpec:
+        key = self._checkouts.key(task), False
+        if key not in self._prepared or not self._prepared[key].tree.exists():
+            self._prepared[key] = await asyncio.to_thread(self._checkouts.spec, task)
+        return self._prepared[key]
+
+    async def build(self, task: Task) -> Built:
+        """Build a task's environment, or find it built; what was built, and in how long. Raises as `prepare` does."""
+        if isinstance(task.environment, Checkout):
+            return await asyncio.to_thread(self._checkouts.build, task)
+        started = time.monotonic()
+        await self.prepare(task)
+        return Built(time.monotonic() - started, sys.base_prefix, platform.python_version(), ())
+
+    def stop(self) -> None:
+        """End the building of repositories' environments, in whichever threads; it raises TaskError there."""
+        self._checkouts.stop()
 
     def _prepare(self, task: Task, key: str, hidden_tests: bool) -> SandboxSpec:
         python = self.python_environment(task.sdist)

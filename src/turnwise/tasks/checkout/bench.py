@@ -1,0 +1,239 @@
+"""Where a repository's own build code runs: confined by bubblewrap to the repository and the environment being built.
+
+Paths are those that sandboxes see (/testbed, /opt/env), for editable installs and scripts write them down. The network
+is there, the host's files are not, but for `/usr`, the Python, and pip's settings.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from turnwise.errors import InputError, TaskError
+from turnwise.tasks.checkout.pythons import HostPython
+
+ENV, WORKDIR = "/opt/env", "/testbed"
+_CACHE, _UV, _NOTES = "/opt/cache", "/opt/uv", "/opt/notes"
+_LOOK_EVERY_S = 0.5
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ETC = (
+    "alternatives",
+    "ca-certificates",
+    "group",
+    "hosts",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "nsswitch.conf",
+    "os-release",
+    "passwd",
+    "pip.conf",
+    "pki",
+    "protocols",
+    "resolv.conf",
+    "services",
+    "ssl",
+    "timezone",
+    "xdg/pip",
+)
+# What tells uv and pip where packages come from, and how the network is reached.
+_PASSED = re.compile(r"(?i)^(UV_[A-Z_]*INDEX[A-Z_]*|UV_NATIVE_TLS|UV_HTTP_TIMEOUT|PIP_\w+|SSL_CERT_\w+|\w+_proxy)$")
+_LOCAL_PATH = re.compile(r"(?<![\w:/])(?:file://)?(/[^\s'\",;:]+)")
+
+
+def uv_executable() -> Path:
+    """uv, which installs and resolves: the one beside Turnwise's Python, else the one on PATH.
+
+    Raises InputError saying how to get it.
+    """
+    own = Path(sysconfig.get_path("scripts")) / "uv"
+    found = own if own.exists() else shutil.which("uv")
+    if found is None:
+        raise InputError("building the environment of a repository needs uv: pip install uv")
+    return Path(found).resolve()
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command on the bench ended; 124 when it took longer than it might."""
+
+    exit_code: int
+    output: str
+
+    @property
+    def last_words(self) -> str:
+        """The end of its output in one line, fit for an error message."""
+        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
+        telling = [line for line in lines if re.search(r"(?i)error|no solution|not found|failed", line)]
+        return " | ".join((telling or lines)[-4:])[-600:] or f"exit status {self.exit_code}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`root` appears at /testbed and `env`, a virtual environment of `python`, at /opt/env, both writable.
+
+    `cache` (of uv and pip) is shared between all benches; `notes` is a folder for files that commands are given. When
+    `stopped` is set, whatever runs is ended.
+    """
+
+    root: Path
+    env: Path
+    notes: Path
+    cache: Path
+    python: HostPython
+    stopped: threading.Event
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def uv(self, *arguments: str, timeout_s: float, **variables: str) -> Done:
+        """Run uv on the bench."""
+        return self.run([f"{_UV}/uv", *arguments], timeout_s, **variables)
+
+    def shell(self, command: str, timeout_s: float, **variables: str) -> Done:
+        """Run a shell command at the repository's root, the environment's programs first on PATH."""
+        return self.run(["/bin/bash", "-c", command], timeout_s, **variables)
+
+    def note(self, name: str, text: str) -> str:
+        """Write a file for a command to read; its path on the bench."""
+        (self.notes / name).write_text(text, encoding="utf-8")
+        return f"{_NOTES}/{name}"
+
+    def run(self, command: Sequence[str], timeout_s: float, **variables: str) -> Done:
+        """Run a command, and end it with all that it started after `timeout_s`."""
+        process = subprocess.Popen(
+            [*self._bwrap(variables), "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        try:
+            output, in_time = self._watch(process, timeout_s)
+        finally:
+            process.kill()
+            process.wait()
+        if not in_time:
+            return Done(124, f"{output}\nerror: took more than {timeout_s:g} s")
+        if process.returncode and output.startswith("bwrap: "):
+            raise InputError(f"the confinement that environments are built in does not start: {output.strip()}")
+        return Done(process.returncode, output)
+
+    def _watch(self, process: subprocess.Popen[str], timeout_s: float) -> tuple[str, bool]:
+        """The output of a process, and whether it ended in time. Raises TaskError when all building is stopped."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return process.communicate(timeout=_LOOK_EVERY_S)[0], True
+            except subprocess.TimeoutExpired:
+                late = time.monotonic() > deadline
+                if self.stopped.is_set():
+                    raise TaskError("building was stopped") from None
+            if late:
+                process.kill()
+                return process.communicate()[0], False
+
+    def _bwrap(self, variables: Mapping[str, str]) -> list[str]:
+        bwrap = shutil.which("bwrap")
+        if bwrap is None:
+            raise InputError("environments are built with `bwrap`, which is not installed: apt-get install bubblewrap")
+        arguments = [bwrap, "--unshare-user-try", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+        arguments += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", *_host_view()]
+        for path in _shown(self.python):
+            arguments += ["--ro-bind-try", path, path]
+        arguments += ["--ro-bind", str(uv_executable()), f"{_UV}/uv", "--ro-bind", str(self.notes), _NOTES]
+        for folder, inside in ((self.root, WORKDIR), (self.env, ENV), (self.cache, _CACHE)):
+            arguments += ["--bind", str(folder), inside]
+        arguments += ["--chdir", WORKDIR, "--clearenv"]
+        passed = {name: value for name, value in os.environ.items() if _PASSED.match(name)}
+        for name, value in {**passed, **self._own(), **self.variables, **variables}.items():
+            arguments += ["--setenv", name, value]
+        return arguments
+
+    def _own(self) -> dict[str, str]:
+        return {
+            "PATH": f"{ENV}/bin:{SYSTEM_PATH}",
+            "HOME": "/tmp/home",
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "VIRTUAL_ENV": ENV,
+            "UV_CACHE_DIR": f"{_CACHE}/uv",
+            "PIP_CACHE_DIR": f"{_CACHE}/pip",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_INPUT": "1",
+            "PIP_ROOT_USER_ACTION": "ignore",
+            "UV_LINK_MODE": "copy",
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_NO_CONFIG": "1",
+            "UV_NO_PROGRESS": "1",
+            **_pip_settings(),
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": "safe.directory",
+            "GIT_CONFIG_VALUE_0": "*",
+        }
+
+
+def _host_view() -> list[str]:
+    arguments = [
+        "--ro-bind",
+        "/usr",
+        "/usr",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--tmpfs",
+        "/tmp",
+        "--dir",
+        "/tmp/home",
+    ]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            arguments += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            arguments += ["--ro-bind", str(path), str(path)]
+    for name in _ETC:
+        arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    return arguments
+
+
+def _pip_files() -> list[Path]:
+    """The user's own settings of pip."""
+    files = [Path.home() / ".config" / "pip" / "pip.conf", Path.home() / ".pip" / "pip.conf"]
+    if named := os.environ.get("PIP_CONFIG_FILE"):
+        files.insert(0, Path(named))
+    return [file for file in files if file.is_file()]
+
+
+def _pip_settings() -> dict[str, str]:
+    """Where pip finds the user's settings, and the package index that it is told to use, unless uv is told another."""
+    files, settings = _pip_files(), {}
+    if files:
+        settings["PIP_CONFIG_FILE"] = str(files[0])
+    index = os.environ.get("PIP_INDEX_URL")
+    if index and not any(name in os.environ for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL")):
+        settings["UV_DEFAULT_INDEX"] = index
+    return settings
+
+
+def _shown(python: HostPython) -> list[str]:
+    """What else of the host is there: the Python, and the files and folders that pip's settings name."""
+    prefixes = {python.prefix, python.prefix.resolve()}
+    shown = [str(path) for path in sorted(prefixes) if not path.is_relative_to("/usr")]
+    files = [*_pip_files(), Path("/etc/pip.conf"), Path("/etc/xdg/pip/pip.conf")]
+    texts = [file.read_text(errors="replace") for file in files if file.is_file()]
+    texts += [value for name, value in os.environ.items() if name.startswith("PIP_")]
+    named = {path for text in texts for path in _LOCAL_PATH.findall(text)}
+    hidden = ("/etc", "/usr", "/proc", "/dev", "/tmp")
+    there = [Path(path) for path in sorted(named) if not path.startswith(hidden) and Path(path).exists()]
+    # The files of an index on disk lie beside its pages.
+    keep = [str(path.parent if path.name == "simple" else path) for path in there if len(path.parts) > 2]
+    return [*shown, *keep, *(str(file) for file in _pip_files())]

@@ -1,0 +1,155 @@
+"""What a repository's build and tests need, as far as the repository itself tells."""
+
+import configparser
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PathDistribution, distributions
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from turnwise.tasks.checkout.requirements import parse
+
+_COMMANDS = {"tox": ("tox", "tox-current-env"), "nosetests": ("nose",), "pytest": ("pytest",), "py.test": ("pytest",)}
+_OTHER_PURPOSE = re.compile(r"lint|pre.?commit|doc|mysql|postgres|oracle|release|bench|min|oldest|nightly|pallets-")
+
+
+@dataclass(frozen=True)
+class _Purpose:
+    """Where requirements of one purpose stand: extras and dependency groups by name, files by pattern."""
+
+    names: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+_TESTS = _Purpose(
+    ("test", "tests", "testing"),
+    (
+        "requirements*test*.txt",
+        "*test*requirements*.txt",
+        "requirements/*test*.txt",
+        "tests/requirements*.txt",
+        "tests/requirements/py3.txt",
+        "test/requirements*.txt",
+    ),
+)
+_DEVELOPMENT = _Purpose(
+    ("dev", "develop", "development", "all"),
+    ("*dev*requirements*.txt", "requirements*dev*.txt", "requirements/dev*.txt", "requirements.txt"),
+)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Requirements files (paths in the repository) and requirement lines.
+
+    >>> Needs(("test-requirements.txt",), ("pytest>=6",)).files
+    ('test-requirements.txt',)
+    """
+
+    files: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+def needs_of_tests(root: Path, project: Distribution | None) -> Needs:
+    """What the tests need: files, extras and dependency groups named for tests, else tox's, else development's.
+
+    `project` is the project as it was installed, whose metadata has the extras.
+    """
+    for purpose in (_TESTS, None, _DEVELOPMENT):
+        if purpose is None:
+            found = Needs((), tuple(_tox_lines(root)))
+        else:
+            lines = [*_extra_lines(project, purpose.names), *_group_lines(root, purpose.names)]
+            found = Needs(tuple(_files(root, purpose.files)), tuple(lines))
+        if found.files or found.lines:
+            return found
+    return Needs()
+
+
+def _files(root: Path, patterns: Sequence[str]) -> list[str]:
+    found = {str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if not _OTHER_PURPOSE.search(path))
+
+
+def _extra_lines(project: Distribution | None, names: Sequence[str]) -> list[str]:
+    if project is None:
+        return []
+    declared = {str(canonicalize_name(name)): name for name in project.metadata.get_all("Provides-Extra") or ()}
+    extras = [declared[name] for name in names if name in declared]
+    requirements = [parsed for line in project.requires or () if (parsed := parse(line))]
+    mine = [r for r in requirements if r.marker and any(_only_with(r.marker, extra) for extra in extras)]
+    return [str(requirement).split(";")[0].strip() for requirement in mine]
+
+
+def _only_with(marker: Any, extra: str) -> bool:
+    return marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
+
+
+def _group_lines(root: Path, names: Sequence[str]) -> list[str]:
+    groups = _pyproject(root).get("dependency-groups", {})
+    return [line for name in names for line in groups.get(name, ()) if isinstance(line, str)]
+
+
+def _tox_lines(root: Path) -> list[str]:
+    """The lines of `[testenv] deps` that hold for every factor."""
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        parser.read(root / "tox.ini")
+        lines = parser.get("testenv", "deps", fallback="").splitlines()
+    except (configparser.Error, UnicodeDecodeError):
+        return []
+    return [line.strip() for line in lines if parse(line.strip())]
+
+
+def _pyproject(root: Path) -> dict[str, Any]:
+    file = root / "pyproject.toml"
+    try:
+        return tomllib.loads(file.read_text(errors="replace")) if file.is_file() else {}
+    except tomllib.TOMLDecodeError:
+        return {}
+
+
+def builds_with_setuptools_alone(root: Path) -> bool:
+    """Whether the project's build needs nothing but setuptools and wheel, of whatever version."""
+    required = _pyproject(root).get("build-system", {}).get("requires", ["setuptools"])
+    names = {parsed.name for line in required if (parsed := parse(line))}
+    return names <= {"setuptools", "wheel"}
+
+
+def tools(command: str) -> Iterator[str]:
+    """Packages of the programs that a test command starts.
+
+    >>> list(tools("tox --current-env -epy39 -v -- tests/test_x.py")), list(tools("FOO=1 pytest -rA"))
+    (['tox', 'tox-current-env'], ['pytest'])
+    """
+    for word in re.findall(r"[\w./-]+", command):
+        yield from _COMMANDS.get(word, ())
+
+
+def python_of(command: str) -> str:
+    """The Python that a test command names, as tox's environments do ("py39" → "3.9"); "" where it names none.
+
+    >>> python_of("tox --current-env -epy310 -v -- tests/test_x.py"), python_of("pytest -rA tests/test_py3.py")
+    ('3.10', '')
+    """
+    match = re.search(r"(?<=-e)\s*py3(\d+)\b", command)
+    return f"3.{match[1]}" if match else ""
+
+
+def versions(site_packages: Path) -> dict[str, str]:
+    """What is installed: version by canonical name."""
+    return {canonicalize_name(d.metadata["Name"]): d.version for d in distributions(path=[str(site_packages)])}
+
+
+def project(site_packages: Path) -> Distribution | None:
+    """The distribution that was installed from the repository at /testbed, None where there is none."""
+    for distribution in distributions(path=[str(site_packages)]):
+        if isinstance(distribution, PathDistribution):
+            origin = distribution.read_text("direct_url.json") or ""
+            if "file:///testbed" in origin:
+                return distribution
+    return None

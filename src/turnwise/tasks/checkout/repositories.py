@@ -1,0 +1,167 @@
+"""Where the history of a task's repository lies: a folder of the user's, or a bare clone in the cache. Only read."""
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from turnwise.errors import TaskError
+from turnwise.tasks.cache import locked, made_once
+from turnwise.types import Task
+
+GITHUB = "https://github.com"
+_CLONE_TIMEOUT_S = 1800.0
+_READ_TIMEOUT_S = 600.0
+_DESCRIBED = re.compile(r"^(?:.*?[^0-9.])??v?(?P<tag>\d+(?:[._]\d+)*\S*?)-(?P<distance>\d+)-g[0-9a-f]+$")
+
+
+@dataclass(frozen=True)
+class History:
+    """A git repository that holds a task's base commit. Nothing is ever written to it.
+
+    >>> History(Path("mirrors/psf__requests.git"), "psf__requests-2317").folder.name
+    'psf__requests.git'
+    """
+
+    folder: Path
+    instance_id: str
+
+    def git(self, *arguments: str, stdin: bytes = b"") -> bytes:
+        """What git says. Raises TaskError naming the task and the repository when it fails or hangs."""
+        try:
+            done = run_git(self.folder, arguments, _READ_TIMEOUT_S, stdin)
+        except subprocess.TimeoutExpired as error:
+            raise TaskError(
+                f"{self.instance_id}: git {arguments[0]} in {self.folder} took over {_READ_TIMEOUT_S:g} s"
+            ) from error
+        if done.returncode:
+            reason = done.stderr.decode(errors="replace").strip()
+            raise TaskError(f"{self.instance_id}: git {arguments[0]} failed in {self.folder}: {reason}")
+        return done.stdout
+
+    def has(self, commit: str) -> bool:
+        """Whether the commit is there."""
+        arguments = ("cat-file", "-e", f"{commit}^{{commit}}")
+        return run_git(self.folder, arguments, _READ_TIMEOUT_S).returncode == 0
+
+    def pack(self, commit: str) -> tuple[bytes, frozenset[str]]:
+        """A git pack of this one commit, its trees and its files, none of its parents; ids of files that are missing.
+
+        Files are missing from partial clones, and from mirrors that leave out large ones.
+        """
+        objects = self.git("rev-list", "--objects", "--no-walk", "--missing=print", commit).split(b"\n")
+        missing = frozenset(line[1:].decode() for line in objects if line.startswith(b"?"))
+        there = b"\n".join(line for line in objects if not line.startswith(b"?"))
+        return self.git("pack-objects", "-q", "--stdout", stdin=there), missing
+
+    def committed_on(self, commit: str) -> date:
+        """The day (UTC) that the commit was made."""
+        seconds = int(self.git("show", "-s", "--format=%ct", commit).split()[-1])
+        return datetime.fromtimestamp(seconds, UTC).date()
+
+    def version_at(self, commit: str) -> str:
+        """The version that setuptools_scm would give the commit ("6.2.1.dev64"), "" where no tag tells one."""
+        described = run_git(
+            self.folder, ("describe", "--tags", "--long", "--match", "*[0-9].[0-9]*", commit), _READ_TIMEOUT_S
+        )
+        return version_of(described.stdout.decode(errors="replace").strip()) if described.returncode == 0 else ""
+
+
+def version_of(described: str) -> str:
+    """The development version that `git describe --long` stands for, as setuptools_scm's default scheme guesses it.
+
+    >>> version_of("6.2.0-64-gabc1234"), version_of("v2.0.1-0-gabc1234"), version_of("8.1.0.dev0-5-gabc1234")
+    ('6.2.1.dev64', '2.0.1', '8.1.0.dev5')
+    """
+    match = _DESCRIBED.match(described)
+    try:
+        tag = Version(match["tag"].replace("_", ".")) if match else None
+    except InvalidVersion:
+        return ""
+    if match is None or tag is None:
+        return ""
+    if match["distance"] == "0":
+        return tag.public
+    release = list(tag.release)
+    if not tag.is_prerelease:
+        release[-1] += 1
+    return f"{'.'.join(map(str, release))}.dev{match['distance']}"
+
+
+def run_git(
+    folder: Path, arguments: Sequence[str], timeout_s: float, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """git in exactly this folder (not in one above it), without the user's settings and without questions."""
+    environment = {
+        "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        "HOME": os.environ.get("HOME", "/nonexistent"),
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_CEILING_DIRECTORIES": str(folder.absolute().parent),
+        **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
+    }
+    return subprocess.run(
+        ["git", "-c", "safe.directory=*", "-c", "gc.auto=0", *arguments],
+        cwd=folder,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def find_history(task: Task, repos: Path | None, cache_dir: Path, host: str = GITHUB) -> History:
+    """The repository of a task: `repos`/<owner>__<name>, with or without .git, else a bare clone from `host`.
+
+    Raises TaskError naming instance, repository and commit when there is none or it lacks the base commit.
+    """
+    name = task.repo.replace("/", "__")
+    given = [repos / name, repos / f"{name}.git"] if repos is not None else []
+    for folder in given:
+        if folder.is_dir():
+            return _with_commit(History(folder.absolute(), task.instance_id), task)
+    clone = History(_cloned(task, cache_dir / "repositories" / f"{name}.git", host), task.instance_id)
+    if not clone.has(task.base_commit):
+        with locked(clone.folder):
+            _network(task, clone.folder, ("fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/heads/*"))
+            if not clone.has(task.base_commit):
+                _network(task, clone.folder, ("fetch", "-q", "origin", task.base_commit), must=False)
+    return _with_commit(clone, task)
+
+
+def _with_commit(history: History, task: Task) -> History:
+    if history.has(task.base_commit):
+        return history
+    raise TaskError(
+        f"{task.instance_id}: {history.folder} (repository {task.repo}) has no commit {task.base_commit}; fetch it "
+        "there, or give --repos a folder whose clone of the repository has it"
+    )
+
+
+def _cloned(task: Task, folder: Path, host: str) -> Path:
+    def build(draft: Path) -> None:
+        _network(task, draft, ("clone", "-q", "--bare", f"{host}/{task.repo}", "."))
+
+    return made_once(folder, build)
+
+
+def _network(task: Task, folder: Path, arguments: Sequence[str], must: bool = True) -> None:
+    told = f"{task.instance_id}: repository {task.repo} (for commit {task.base_commit})"
+    advice = f"put a clone named {task.repo.replace('/', '__')} into a folder and give it as --repos"
+    try:
+        done = run_git(folder, arguments, _CLONE_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise TaskError(f"{told}: git {arguments[0]} took more than {_CLONE_TIMEOUT_S:g} s; {advice}") from error
+    if done.returncode and must:
+        reason = " ".join(done.stderr.decode(errors="replace").split())[-300:]
+        raise TaskError(f"{told} cannot be cloned: {reason}; {advice}")

@@ -1,0 +1,68 @@
+"""What a repository says its tests need."""
+
+import pytest
+
+from turnwise.tasks.checkout.needs import Needs, builds_with_setuptools_alone, needs_of_tests, project
+
+METADATA = """\
+Metadata-Version: 2.1
+Name: tiny
+Version: 1.0
+Provides-Extra: test
+Provides-Extra: docs
+Requires-Dist: attrs
+Requires-Dist: pytest>=6; extra == "test"
+Requires-Dist: nose; python_version < "3" and extra == "test"
+Requires-Dist: sphinx; extra == "docs"
+"""
+
+
+@pytest.fixture
+def installed(tmp_path):
+    info = tmp_path / "site-packages" / "tiny-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(METADATA)
+    (info / "direct_url.json").write_text('{"dir_info": {"editable": true}, "url": "file:///testbed"}')
+    return project(tmp_path / "site-packages")
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "root" / "requirements").mkdir(parents=True)
+    return tmp_path / "root"
+
+
+def test_extras_groups_and_files_for_tests_come_together(root, installed):
+    (root / "pyproject.toml").write_text('[dependency-groups]\ntests = ["hypothesis", {include-group = "x"}]\n')
+    for name in (
+        "test-requirements.txt",
+        "requirements/tests.txt",
+        "requirements/test-docs.txt",
+        "dev-requirements.txt",
+    ):
+        (root / name).write_text("")
+    assert needs_of_tests(root, installed) == Needs(
+        ("requirements/tests.txt", "test-requirements.txt"), ("pytest>=6", "hypothesis")
+    )
+
+
+def test_else_toxs_and_else_developments(root):
+    (root / "dev-requirements.txt").write_text("")
+    assert needs_of_tests(root, None) == Needs(("dev-requirements.txt",))
+    (root / "tox.ini").write_text("[testenv]\ndeps =\n    mock\n    py27: old\n    -rother.txt\n    pytest>=6\n")
+    assert needs_of_tests(root, None) == Needs((), ("mock", "pytest>=6"))
+
+
+@pytest.mark.parametrize("text", ["[", "[dependency-groups]\ntest = []\n", ""])
+def test_files_that_tell_nothing_are_no_error(root, text):
+    (root / "pyproject.toml").write_text(text)
+    (root / "tox.ini").write_text(text)
+    assert needs_of_tests(root, None) == Needs()
+
+
+def test_builds_that_need_more_than_setuptools_are_told_apart(root):
+    assert builds_with_setuptools_alone(root)
+    (root / "pyproject.toml").write_text('[build-system]\nrequires = ["setuptools~=62.6", "wheel"]\n')
+    assert builds_with_setuptools_alone(root)
+    (root / "pyproject.toml").write_text('[build-system]\nrequires = ["setuptools", "setuptools_scm"]\n')
+    assert not builds_with_setuptools_alone(root)

@@ -1,0 +1,162 @@
+"""Environments built for real, by uv in bubblewrap, and used by real sandboxes."""
+
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from turnwise.agent.patch import take_patch
+from turnwise.errors import TaskError
+from turnwise.sandbox import LocalBackend
+from turnwise.tasks import EnvironmentStore, build_all
+from turnwise.tasks.checkout import CheckoutStore
+from turnwise.tasks.checkout.pythons import find_python
+from turnwise.types import Checkout, Installation
+
+LIFE = {
+    "pre_install": ("apt-get update && apt-get install -y gcc", "sed -i 's/pytest/pytest -rA/' tox.ini"),
+    "requirements": "iniconfig==2.0.0\niniconfig-of-nobody==7.1\n-e git+https://github.com/acme/tiny@1#egg=tiny\n",
+    "env": {"TINY": "yes"},
+}
+BUG = """\
+--- a/src/tiny/__init__.py
++++ b/src/tiny/__init__.py
+@@ -1,2 +1,2 @@
+ def add(a, b):
+-    return a - b
++    return b
+"""
+
+
+@pytest.fixture(scope="session")
+def spec(cache, upstream):
+    """The sandbox of a row that has a bit of everything."""
+    return CheckoutStore(cache, upstream.repos).spec(upstream.task(**LIFE))
+
+
+async def run(backend: LocalBackend, spec, command: str) -> str:
+    async with backend.create(spec) as sandbox:
+        done = await sandbox.exec(command, 60)
+        return f"{done.output.strip()} [{done.exit_code}]"
+
+
+async def test_the_project_is_installed_as_the_agent_edits_it(backend, spec):
+    edit = "sed -i 's/a - b/a + b/' src/tiny/__init__.py; cd /"
+    use = "python -c 'import tiny; print(tiny.__file__, tiny.add(2, 3))'"
+    assert await run(backend, spec, f"{edit}; {use}") == "/testbed/src/tiny/__init__.py 5 [0]"
+    assert await run(backend, spec, "echo $TINY; which python pip") == "yes\n/opt/env/bin/python\n/opt/env/bin/pip [0]"
+
+
+async def test_builds_know_the_version_though_no_tag_is_left(backend, spec):
+    told = await run(backend, spec, "cat src/tiny/_version.py; git tag")
+    assert told == "TOLD = '1.1.dev1'\nTAG = 'v1.1.dev1' [0]"
+
+
+async def test_the_agents_patch_is_empty_before_it_did_anything(backend, spec, upstream):
+    async with backend.create(spec) as sandbox:
+        assert (await sandbox.exec("git status --porcelain", 60)).output == ""
+        assert await take_patch(sandbox, upstream.base) == ""
+        await sandbox.exec("echo '# more' >> tox.ini; echo new > new.py", 60)
+        patch = await take_patch(sandbox, upstream.base)
+    assert "+# more" in patch
+    assert "+new" in patch
+    assert " commands = pytest -rA" in patch
+
+
+async def test_the_environment_is_read_only_and_alone(backend, spec):
+    assert (await run(backend, spec, "touch /opt/env/x")).endswith("[1]")
+    listed = await run(backend, spec, "pip list --format=freeze --exclude-editable")
+    assert {line.split("==")[0] for line in listed.removesuffix(" [0]").splitlines()} == {
+        "iniconfig",
+        "pip",
+        "pytest",
+        "setuptools",
+        "wheel",
+        *{"packaging", "pluggy", "pygments", "Pygments"} & {line.split("==")[0] for line in listed.splitlines()},
+    }
+
+
+def test_what_could_not_be_had_is_told(store, upstream):
+    left_out = store.build(upstream.task(**LIFE)).left_out
+    assert [line.split(":")[0] for line in left_out] == [
+        "apt-get update",
+        "apt-get install -y gcc",
+        "-e git+https",
+        "iniconfig-of-nobody==7.1",
+    ]
+
+
+def test_a_second_time_nothing_is_built(store, upstream, spec):
+    before = spec.tree.stat().st_mtime_ns
+    built = store.build(replace(upstream.task(**LIFE), instance_id="acme__tiny-8"))
+    assert store.spec(upstream.task(**LIFE)) == spec
+    assert built.build_s > 0
+    assert spec.tree.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("change", [{"base_commit": "0" * 40}, {"created_at": "2022-01-01"}])
+def test_another_row_is_another_environment(store, upstream, change):
+    assert store.key(replace(upstream.task(), **change)) != store.key(upstream.task())
+
+
+async def test_a_setup_patch_is_where_the_agent_starts(store, upstream, backend):
+    spec = store.spec(upstream.task(setup_patch=BUG, install=("true",)))
+    command = "cat src/tiny/__init__.py; git log --all --oneline | wc -l; git grep -n 'a - b' $(git rev-list --all)"
+    assert await run(backend, spec, command) == "def add(a, b):\n    return b\n1 [1]"
+
+
+def test_an_install_that_fails_names_row_and_command_and_leaves_nothing(store, upstream, cache):
+    task = upstream.task(install=("python -c 'raise SystemExit(\"error: no such thing\")'",))
+    with pytest.raises(TaskError, match=r"^acme__tiny-7: `python -c .*no such thing"):
+        store.build(task)
+    assert not list((cache / "checkouts").glob(".making*"))
+
+
+def test_installs_cannot_reach_the_host(store, upstream, tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("secret")
+    monkeypatch.setenv("SECRET", "1")
+    probe = f'cat {tmp_path}/secret ~/.bashrc /etc/shadow; touch /usr/x; test -z "$SECRET" && ls -A ~ | wc -l > seen'
+    spec = store.spec(upstream.task(install=(probe,)))
+    assert (spec.tree / "seen").read_text().strip() == "0"
+    assert not Path("/usr/x").exists()
+
+
+async def test_another_python_than_ours_comes_without_its_packages(upstream, cache, backend):
+    others = [find_python(f"3.{minor}") for minor in range(8, 15) if minor != sys.version_info[1]]
+    python = next((found for found in others if found and found.prefix != Path("/usr")), None)
+    if python is None:
+        pytest.skip("this machine has no second Python outside /usr")
+    store = EnvironmentStore(cache, upstream.repos)
+    spec = await store.prepare(upstream.task(python=python.minor, install=("true",)))
+    command = f"python -V; find {python.prefix} -path '*-packages/*' -o -path '*/_bundled/*'"
+    assert await run(backend, spec, command) == f"Python {python.version} [0]"
+
+
+async def test_one_that_fails_does_not_stop_the_others(cache, upstream):
+    good, bad = upstream.task(**LIFE), upstream.task(python="3.1")
+    told = []
+    store = EnvironmentStore(cache, upstream.repos)
+    failed = await build_all(store, [bad, good, bad], 2, lambda task, outcome: told.append((task, outcome)))
+    assert failed == 2
+    assert [str(outcome)[:40] for task, outcome in told if task is bad] == [
+        "acme__tiny-7: its row wants Python 3.1, "
+    ] * 2
+    assert len(told) == 3
+
+
+def test_building_can_be_stopped(upstream, tmp_path):
+    store = CheckoutStore(tmp_path, upstream.repos)
+    threading.Timer(1.5, store.stop).start()
+    with pytest.raises(TaskError, match="building was stopped"):
+        store.build(upstream.task(pre_install=("sleep 1234.5",)))
+    assert "sleep 1234.5" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert not list((tmp_path / "checkouts").glob(".making*"))
+
+
+async def test_a_task_of_a_package_is_no_checkout(small_world, store):
+    with pytest.raises(TaskError, match="its environment is not a repository's"):
+        store.build(small_world.task)
+    assert isinstance(replace(small_world.task, environment=Checkout(Installation())).environment, Checkout)
