@@ -124,7 +124,7 @@ def started(folder: Path) -> Iterator[str]:
             f"--pidfile={folder}/pid",
         ]
         bare = ["--iptables=false", "--ip6tables=false", "--bridge=none"]
-        command = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "dockerd", *paths, *bare]
+        command = ["setpriv", "--pdeathsig=TERM", "unshare", "--mount", "dockerd", *paths, *bare]
         daemon = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         deadline = time.monotonic() + _START_S
