@@ -29,7 +29,9 @@ RESPONSE_WEIGHT = 2.0
 PLACE_WEIGHT = 12.0  # the one token of an episode that takes judgement: which line is wrong
 DRILL_BUGS = 3
 CAREFUL = Carelessness()
-CARELESS = Carelessness(format_error=0.18, detour=0.1, wrong_line=0.6, second_try=0.35, early_submit=0.4, no_submit=0.4)
+CARELESS = Carelessness(
+    format_error=0.18, detour=0.1, wrong_line=0.62, second_try=0.35, early_submit=0.4, no_submit=0.4
+)
 
 
 class Writer:
@@ -131,7 +133,7 @@ def make(options: argparse.Namespace, console: Console) -> None:
 
 def _sources(tasks: list[Task]) -> dict[str, Path]:
     store = EnvironmentStore()
-    return {task.environment.package: store.source(task.environment) for task in tasks}
+    return {task.sdist.package: store.source(task.sdist) for task in tasks}
 
 
 def _texts(functions: list[Function], reports: Reports, task: Task, options: argparse.Namespace) -> list[str]:

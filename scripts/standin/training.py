@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+AVERAGE_DECAY = 0.95  # the last twenty steps or so: what one batch teaches does not decide how the model behaves
 # Tokens and the weight of each in the loss.
 Sample = tuple[list[int], list[float]]
 
@@ -82,7 +84,11 @@ def fit(
     seed: int,
     report: Callable[[float, int, int, float], None],
 ) -> None:
-    """Train on samples from `draw` until the time is over; `report(minutes, step, tokens, loss)` after every step."""
+    """Train on samples from `draw` until the time is over, and leave the moving average of the weights.
+
+    `report(minutes, step, tokens, loss)` after every step.
+    """
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizers = (Muon(matrices, schedule.muon_lr), torch.optim.AdamW(others, schedule.adamw_lr, betas=(0.9, 0.95)))
@@ -91,7 +97,7 @@ def fit(
     for step, (ids_BT, weights_BT) in enumerate(_batches(draw, schedule, seed)):
         done = (time.monotonic() - start) / 60 / schedule.minutes
         if done >= 1:
-            return
+            break
         rate = min(1.0, (step + 1) / schedule.warmup_steps) * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
         loss = _loss(model, ids_BT, weights_BT)
         loss.backward()
@@ -99,9 +105,11 @@ def fit(
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * rate
             optimizer.step()
+        averaged.update_parameters(model)
         model.zero_grad()
         tokens += int((weights_BT > 0).sum())
         report((time.monotonic() - start) / 60, step, tokens, loss.item())
+    model.load_state_dict(averaged.module.state_dict())
 
 
 def _loss(model: Qwen2ForCausalLM, ids_BT: torch.Tensor, weights_BT: torch.Tensor) -> torch.Tensor:
