@@ -26,7 +26,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Tuple
 Row = Dict[str, Any]
 LOG_BYTES = 64 * 1024 * 1024
 KILL_S = 5.0
-_PR_SET_DUMPABLE = 4
+_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 
 
 class Line(NamedTuple):
@@ -55,6 +55,7 @@ def supervise(results: str, secret: str, log: str, work: Callable[[Line], int]) 
         os.close(end)
     woken = _wake_on_exit()
     seal = _take_secret(secret)
+    _shut_in()
     watch = _Watch(record, key, log)
     os.close(start[1])  # what the child waits for
     status = watch.follow(child, reports[0], output[0], woken)
@@ -117,11 +118,17 @@ def _take_secret(path: str) -> bytes:
     with Path(path).open("rb") as file:
         secret = file.readline().split()[0]
     Path(path).unlink()
+    return secret
+
+
+def _shut_in() -> None:
+    """Keep other processes of this user out of this one's memory and /proc, and whatever the tests start below it:
+    an orphan of theirs becomes its child, so that none gets away."""
     import ctypes  # here, where it costs the child no time
 
-    # No process of the same user can look into this one from now on, nor into what /proc tells of it.
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    return secret
+    library = ctypes.CDLL(None)
+    library.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    library.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _wake_on_exit() -> int:
@@ -202,9 +209,9 @@ class _Watch:
 
 
 def _kill_left_overs(deadline: float) -> int:
-    """End every process that came after this one; how many are still there at the deadline."""
+    """End every process below this one; how many are still there at the deadline."""
     while True:
-        found = _younger()
+        found = _below()
         if not found or time.monotonic() > deadline:
             return len(found)
         for pid in found:
@@ -215,25 +222,25 @@ def _kill_left_overs(deadline: float) -> int:
         _reap()
 
 
-def _younger() -> List[int]:
-    """The living processes that started after this one."""
-    own = _stat(os.getpid())
-    found = []
+def _below() -> List[int]:
+    """The living processes that descend from this one."""
+    children: Dict[int, List[int]] = {}
     for name in os.listdir("/proc"):  # a Path for every entry costs more than the look at it
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        state, started = _stat(int(name))
-        if state not in "ZX" and started > own[1]:
-            found.append(int(name))
+        state, parent = _stat(int(name)) if name.isdigit() else ("X", 0)
+        if state not in "ZX":
+            children.setdefault(parent, []).append(int(name))
+    found = list(children.get(os.getpid(), ()))
+    for pid in found:
+        found += children.get(pid, ())
     return found
 
 
 def _stat(pid: int) -> Tuple[str, int]:
-    """(state, start in clock ticks) of a process; ("X", 0) when it is gone."""
+    """(state, parent) of a process; ("X", 0) when it is gone."""
     try:
         with Path(f"/proc/{pid}/stat").open("rb") as file:
             words = file.read().rpartition(b")")[2].split()
-        return words[0].decode(), int(words[19])
+        return words[0].decode(), int(words[1])
     except OSError:
         return "X", 0
 
