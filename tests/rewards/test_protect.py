@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from turnwise.rewards.protect import apply_options, configuration_of, suspect_files, touched_files
+from turnwise.types import TestRun
 
 LINE = "@@ -0,0 +1 @@\n+x\n"
 
@@ -58,6 +59,14 @@ def test_what_the_gold_patch_changes_is_source_wherever_it_lies(small_world, app
         "tests/conftest.py",
         "tests/tool [1].py",
     }
+
+
+def test_a_test_program_of_the_repository_is_not_the_patchs(small_world, applied):
+    task = replace(small_world.task, test_run=TestRun("bin/test -C sympy/a.py", "parse_log_sympy"))
+
+    steering = ("bin/test", "sympy/testing/runtests.py", "django/test/runner.py")
+    assert applied(task, "sympy/core.py", "bin/other", *steering) == {"sympy/core.py", "bin/other"}
+    assert suspect_files(task, "".join(map(new_file, steering))) == []
 
 
 def test_configuration_that_both_change_is_the_gold_patchs(small_world):

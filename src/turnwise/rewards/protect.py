@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from turnwise.rewards.command import read_command
 from turnwise.types import Task
 
 # Compiled files, which Python trusts without looking at the source beside them; what Python runs at its start; metadata
@@ -50,8 +51,8 @@ def apply_options(task: Task, patch: str) -> list[str]:
     """Options of `git apply` that leave out of the patch what would steer the tests.
 
     Left out: the hidden test files and what lies in their test folders, every conftest.py and pytest configuration
-    file, and `NEVER`. A file that the gold patch itself changes is source, wherever it lies, unless it is
-    configuration.
+    file, and `NEVER`; where the repository's own program runs the tests, also that program and every test folder. A
+    file that the gold patch itself changes is source, wherever it lies, unless it is configuration.
     """
     gold = sorted(path for path in touched_files(task.patch) if not _is_configuration(path))
     moved = [new for old, new in RENAMED.findall(patch) if _is_protected(task, old.strip('"'))]
@@ -86,6 +87,10 @@ def _protected_patterns(task: Task) -> Iterable[str]:
         yield from (_literal(str(parent)) for parent in PurePosixPath(path).parents if str(parent) != ".")
     for folder in sorted(hidden_folders(task)):
         yield f"{_literal(folder)}/*"
+    if _brings_its_runner(task):
+        for folder in TEST_FOLDERS:
+            yield from (f"{folder}/*", f"*/{folder}/*")
+        yield from (_literal(word) for word in _command_words(task))
 
 
 def hidden_folders(task: Task) -> set[str]:
@@ -96,6 +101,17 @@ def hidden_folders(task: Task) -> set[str]:
     ['tests']
     """
     return {str(folder) for path in hidden_files(task) if (folder := _test_folder(PurePosixPath(path))) is not None}
+
+
+def _brings_its_runner(task: Task) -> bool:
+    """Whether the tests are run by a program of the repository, whose parts lie in folders named for tests."""
+    command = None if task.test_run is None else read_command(task.test_run.command)
+    return task.test_run is not None and (command is None or not command.is_pytest)
+
+
+def _command_words(task: Task) -> list[str]:
+    words = [] if task.test_run is None else re.split(r"[\s;&|'\"()]+", task.test_run.command)
+    return sorted({word.removeprefix("./") for word in words if word and not word.startswith("-")})
 
 
 def _test_folder(path: PurePosixPath) -> PurePosixPath | None:
@@ -114,6 +130,10 @@ def _is_protected(task: Task, path: str) -> bool:
     if path in touched_files(task.patch) and not _is_configuration(path):
         return False
     folders = hidden_folders(task)
+    if _brings_its_runner(task) and (
+        path in _command_words(task) or {*PurePosixPath(path).parts[:-1]} & {*TEST_FOLDERS}
+    ):
+        return True
     return (
         _is_configuration(path)
         or PurePosixPath(path).name == "conftest.py"
