@@ -14,7 +14,7 @@ from turnwise.sandbox import LocalBackend
 from turnwise.tasks import EnvironmentStore, build_all
 from turnwise.tasks.checkout import CheckoutStore
 from turnwise.tasks.checkout.pythons import find_python
-from turnwise.types import Checkout, Installation
+from turnwise.types import SourceDistribution
 
 LIFE = {
     "pre_install": ("apt-get update && apt-get install -y gcc", "sed -i 's/pytest/pytest -rA/' tox.ini"),
@@ -156,7 +156,7 @@ def test_building_can_be_stopped(upstream, tmp_path):
     assert not list((tmp_path / "checkouts").glob(".making*"))
 
 
-async def test_a_task_of_a_package_is_no_checkout(small_world, store):
-    with pytest.raises(TaskError, match="its environment is not a repository's"):
-        store.build(small_world.task)
-    assert isinstance(replace(small_world.task, environment=Checkout(Installation())).environment, Checkout)
+def test_a_task_of_a_package_is_no_checkout(store, upstream):
+    task = replace(upstream.task(), environment=SourceDistribution("tiny", "1.0", ""))
+    with pytest.raises(TaskError, match="acme__tiny-7: its environment is not a repository's"):
+        store.build(task)

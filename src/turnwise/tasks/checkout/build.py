@@ -195,7 +195,8 @@ def _warm_up(bench: Bench, task: Task) -> None:
     It decides nothing: whatever goes wrong here shows when the tests are run. Warnings stay out of it, for a suite that
     takes them for errors would trip over those that only compiling gives.
     """
-    files = [path for path in task.test_files if (bench.root / path).is_file()]
+    named = {*task.test_files, *re.findall(r"(?m)^\+\+\+ b/(\S+\.py)$", task.test_patch)}
+    files = sorted(path for path in named if (bench.root / path).is_file())
     options = ["--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:warnings"]
     if files:
         bench.run([f"{ENV}/bin/python", "-W", "ignore", "-m", "pytest", *options, *files], _WARM_UP_TIMEOUT_S)
