@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from turnwise.errors import RecipeError
 from turnwise.pipeline.recipe import BASE, OPERATIONAL_KEYS, Recipe, Refresh, RftStage, RlStage, SandboxTable, flat
+from turnwise.tasks.verdicts import NO_GATE
 
 __all__ = [
     "Recipe",
@@ -34,7 +35,8 @@ __all__ = [
     "sandbox_settings",
 ]
 
-_PATH_KEYS = (("model", "checkpoint"), ("tasks", "path"))
+_PATH_KEYS = (("model", "checkpoint"), ("tasks", "path"), ("tasks", "repos"), ("tasks", "gate"))
+_NAMES = {"path": "frozen", "gate": NO_GATE}  # what such a key may hold that is no path
 _TABLES: dict[str, type[BaseModel]] = {
     name: field.annotation
     for name, field in Recipe.model_fields.items()
@@ -74,10 +76,12 @@ def evaluation_recipe(
     """
     raw = {} if path is None else _read(path)
     kept: dict[str, Any] = {table: raw[table] for table in ("agent", "sandbox", "policy", "tasks") if table in raw}
+    if isinstance(kept.get("tasks"), dict):  # the gate is asked before training alone
+        kept["tasks"] = {key: value for key, value in kept["tasks"].items() if key != "gate"}
     kept |= {"run": {"name": name}, "evaluation": {"points": [BASE], **evaluation}}
     policy: dict[str, Any] = kept.get("policy", {})
     if chat is None and policy.get("backend") != "chat":
-        kept["model"] = {"checkpoint": _resolved(model, Path.cwd(), hub=True)}
+        kept["model"] = {"checkpoint": _resolved(model, Path.cwd(), "checkpoint")}
     else:
         policy = policy if policy.get("backend") == "chat" else {"backend": "chat"}
         kept["policy"] = policy | {"chat": {**policy.get("chat", {}), **(chat or {})}}
@@ -162,12 +166,13 @@ def _resolve_paths(raw: dict[str, Any], base: Path) -> None:
     for table, key in _PATH_KEYS:
         value = raw.get(table, {}).get(key) if isinstance(raw.get(table), dict) else None
         if isinstance(value, str):
-            raw[table][key] = _resolved(value, base, hub=key == "checkpoint")
+            raw[table][key] = _resolved(value, base, key)
 
 
-def _resolved(value: str, base: Path, hub: bool) -> str:
-    if value == "frozen" and not hub:
+def _resolved(value: str, base: Path, key: str) -> str:
+    if value == _NAMES.get(key):
         return value
+    hub = key == "checkpoint"
     path = (base / Path(value).expanduser()).absolute()
     looks_like_hub_id = re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", value) is not None
     return value if hub and looks_like_hub_id and not path.exists() else os.path.normpath(path)
@@ -187,7 +192,7 @@ def _override(raw: dict[str, Any], text: str) -> str:
     if not isinstance(node, dict):
         raise RecipeError(f"--set {text}: {'.'.join(parents)} is a value, not a table")
     is_path = (*parents, leaf) in _PATH_KEYS and isinstance(value, str)
-    node[leaf] = _resolved(value, Path.cwd(), hub=leaf == "checkpoint") if is_path else value
+    node[leaf] = _resolved(value, Path.cwd(), leaf) if is_path else value
     return key
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from turnwise.errors import TaskError
-from turnwise.tasks.filters import Filter, Step, funnel, paper_filters, read_verdicts
+from turnwise.tasks.filters import Filter, Step, funnel, paper_filters
+from turnwise.tasks.verdicts import read_verdicts
 from turnwise.types import Checkout, Task
 
 FILTERS = ("references", "files", "lines", "score", "flaky", "gate")

@@ -25,6 +25,7 @@ def verify(
     workers: Annotated[int | None, typer.Option(min=1, help="Test runs at once; else the recipe's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; else `runs/verify-RUN_ID`.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Name in the summary's file name; else PREDS's.")] = None,
+    repos: Annotated[Path | None, typer.Option(help="Folder of clones of the tasks' repositories.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Take the sandbox's settings from here.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For example `sandbox.memory_mb=4096`.")
@@ -52,7 +53,9 @@ def verify(
     _tell(matched)
     folder = out or Path("runs") / f"verify-{name}"
     try:
-        summary = grade_predictions(matched, task_set, folder, run_id=name, sandbox=sandbox, console=Console())
+        summary = grade_predictions(
+            matched, task_set, folder, run_id=name, sandbox=sandbox, console=Console(), repos=repos
+        )
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on with {folder}", file=sys.stderr)
         raise typer.Exit(STOPPED) from None

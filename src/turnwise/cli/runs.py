@@ -56,6 +56,7 @@ def evaluate(
     endpoint: Annotated[str | None, typer.Option(help="An OpenAI-compatible API: what stands before /chat/…")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoint's key.")] = None,
     tasks: Annotated[str, typer.Option(help="JSONL file of tasks, or `frozen`.")] = "frozen",
+    repos: Annotated[Path | None, typer.Option(help="Folder of clones: short for `--set tasks.repos=…`.")] = None,
     split: Annotated[
         str, typer.Option(help="Which tasks by `meta.split`, where they have one; `*` takes all.")
     ] = "heldout",
@@ -79,6 +80,7 @@ def evaluate(
         raise InputError("--api-key-env has no effect without --endpoint")
     asked = {"base_url": endpoint} | ({} if api_key_env is None else {"api_key_env": api_key_env})
     given = [f"tasks.path={json.dumps(tasks)}", f"tasks.heldout_split={json.dumps(split)}"]
+    given += [] if repos is None else [f"tasks.repos={json.dumps(str(repos))}"]
     scored = evaluation_recipe(
         recipe,
         name="eval-" + re.sub(r"[^a-z0-9_.-]+", "-", model.lower()).strip("-."),

@@ -2,9 +2,10 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,8 +14,10 @@ from turnwise.errors import InputError, TaskError, TurnwiseError
 if TYPE_CHECKING:
     from turnwise.tasks import Built
     from turnwise.tasks.filters import Funnel
+    from turnwise.tasks.verdicts import GateVerdict
     from turnwise.types import Task
 
+STOPPED = 130  # the shell's own code for "ended by Ctrl-C"
 app = typer.Typer(no_args_is_help=True, help="Make tasks from real packages; read and choose tasks of any source.")
 SOURCE_HELP = (
     "Rows of any known format: a .jsonl, .json or .parquet file, or a Hugging Face dataset `org/name[:split]`; "
@@ -26,6 +29,10 @@ Select = Annotated[
     typer.Option(metavar="NAME|REGEX", help="Only a named selection, such as `verified-50`, or ids that match."),
 ]
 Split = Annotated[str | None, typer.Option(help="Only tasks with this `meta.split`.")]
+Repos = Annotated[
+    Path | None,
+    typer.Option(help="Folder of clones or mirrors named OWNER__NAME or OWNER__NAME.git; others are cloned."),
+]
 NewFile = Annotated[Path, typer.Option(help="File to write; an existing one is left alone.")]
 
 
@@ -78,10 +85,7 @@ def make(
 @app.command("build")
 def build(
     source: Source,
-    repos: Annotated[
-        Path | None,
-        typer.Option(help="Folder of clones or mirrors named OWNER__NAME or OWNER__NAME.git; others are cloned."),
-    ] = None,
+    repos: Repos = None,
     select: Select = None,
     workers: Annotated[int, typer.Option(min=1, help="Environments at once.")] = 2,
 ) -> None:
@@ -92,27 +96,68 @@ def build(
     """
     import asyncio
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from turnwise.tasks import Built, EnvironmentStore, build_all
 
     if repos is not None and not repos.is_dir():
         raise InputError(f"--repos {repos}: no such folder")
     tasks, refused = _chosen(source, select, None)
-    columns = (TextColumn("building"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=len(tasks))
+    with _bar("building", len(tasks)) as advance:
 
         def tell(task: "Task", outcome: Built | TurnwiseError) -> None:
-            print(_build_line(task, outcome), flush=True)
-            progress.advance(bar)
+            advance(_build_line(task, outcome))
 
         failed = asyncio.run(build_all(EnvironmentStore(repos=repos), tasks, workers, tell))
     print(f"{len(tasks) - failed} ready, {failed} failed")
     _leave_if(refused)
     if failed:
         raise typer.Exit(1)
+
+
+@app.command("validate")
+def validate(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="File of verdicts; those that it holds are not done again.")],
+    repos: Repos = None,
+    sandbox: Annotated[
+        Literal["local", "docker", "kubernetes"] | None, typer.Option(help="Short for `--set sandbox.backend=…`.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of the gold patch that must agree test by test.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="Tasks at once.")] = 2,
+    select: Select = None,
+    split: Split = None,
+    recipe: Annotated[Path | None, typer.Option(help="Take the sandbox's settings from here.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For example `sandbox.memory_mb=4096`.")
+    ] = None,
+) -> None:
+    """The gate: find out by running them which tasks may be trained on, and write a JSON line a task.
+
+    A task is admitted if its gold patch resolves it in every run and doing nothing does not, all tests end as the row
+    says, no test needs network, and the sandbox shows nothing of the solution. The same command goes on where it was
+    stopped, and tries again what the machine failed. `turnwise train` takes the file as `--set tasks.gate=FILE`.
+    """
+    from turnwise.config import sandbox_settings
+    from turnwise.pipeline.validation import validate_tasks
+
+    given = [] if sandbox is None else [f"sandbox.backend={sandbox}"]
+    settings = sandbox_settings(recipe, [*(set_ or []), *given])
+    tasks, refused = _chosen(source, select, split)
+    try:
+        with _bar("validating", len(tasks)) as advance:
+            verdicts = validate_tasks(
+                tasks,
+                out,
+                sandbox=settings,
+                repeats=repeats,
+                workers=workers,
+                repos=repos,
+                tell=lambda verdict: advance(_verdict_line(verdict)),
+            )
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on with {out}", file=sys.stderr)
+        raise typer.Exit(STOPPED) from None
+    _show_verdicts(verdicts)
+    _leave_if(refused)
 
 
 @app.command("list")
@@ -170,7 +215,8 @@ def filter_tasks(
     ] = None,
 ) -> None:
     """Write the tasks that pass the paper's filters (sec. 4.1) as our own rows, and show what each filter dropped."""
-    from turnwise.tasks.filters import funnel, paper_filters, read_verdicts
+    from turnwise.tasks.filters import funnel, paper_filters
+    from turnwise.tasks.verdicts import read_verdicts
 
     _refuse_existing(out)
     known = read_verdicts(verdicts) if verdicts else None
@@ -230,6 +276,35 @@ def _build_line(task: "Task", outcome: "Built | TurnwiseError") -> str:
     return "\n".join([*lines, *(f"  not had: {what}" for what in outcome.left_out)])
 
 
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr with the time to go; call what it gives with the line of each that is done."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("to go"), TimeRemainingColumn())
+    with Progress(TextColumn(title), *columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=total)
+
+        def advance(line: str) -> None:
+            print(line, flush=True)
+            progress.advance(bar)
+
+        yield advance
+
+
+def _verdict_line(verdict: "GateVerdict") -> str:
+    word = "admitted" if verdict.admitted else "refused"
+    return f"{verdict.instance_id}: {word}" + (f": {verdict.reason}" if verdict.reason else "")
+
+
 def _task_line(task: "Task") -> str:
     from turnwise.types import Checkout
 
@@ -261,6 +336,20 @@ def _environment_lines(task: "Task") -> list[str]:
 def _split_counts(tasks: Sequence["Task"]) -> list[str]:
     counts = Counter(str(task.meta.get("split") or task.meta.get("format", "without split")) for task in tasks)
     return [f"{count} {name}" for name, count in sorted(counts.items())]
+
+
+def _show_verdicts(verdicts: Sequence["GateVerdict"]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("gate")
+    table.add_column("tasks", justify="right")
+    table.add_row("admitted", str(sum(verdict.admitted for verdict in verdicts)))
+    counts = Counter(str(verdict.fault or "other") for verdict in verdicts if not verdict.admitted)
+    for fault, count in counts.most_common():
+        table.add_row(f"refused: {fault}", str(count))
+    table.add_row("all", str(len(verdicts)))
+    Console().print(table)
 
 
 def _show_funnel(passed: "Funnel", read: int) -> None:

@@ -35,18 +35,20 @@ def grade_predictions(
     run_id: str,
     sandbox: SandboxTable,
     console: Console,
+    repos: Path | None = None,
     environments: Environments | None = None,
 ) -> Path:
     """Grade the matched predictions in fresh sandboxes and write swebench's files into `folder` (`write_grades`).
 
-    Returns the summary's path. Raises InputError where the folder holds grades of other tasks or limits, StoreError
-    where another process is at it, InfrastructureError where not one prediction could be graded.
+    `repos` holds clones of the tasks' repositories. Returns the summary's path. Raises InputError where the folder
+    holds grades of other tasks or limits, StoreError where another process is at it, InfrastructureError where not
+    one prediction could be graded.
     """
     journal_path = folder / "journal.sqlite"
     with Journal.open(journal_path, _settings_hash(tasks, sandbox)) as journal, asyncio.Runner() as runner:
         journal.set_state(RUN, "name", run_id)
         _enter(journal, matched)
-        backend, made = open_backend(sandbox), open_environments(sandbox, environments)
+        backend, made = open_backend(sandbox), open_environments(sandbox, repos, environments)
         try:
             runner.run(_grade_all(matched, journal, backend, made, sandbox, Progress(console)))
         finally:

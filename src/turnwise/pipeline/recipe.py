@@ -20,6 +20,8 @@ ALL_SPLITS = "*"
 # Keys that may change when a run is taken up again: they move time and memory, not what is sampled or learnt.
 OPERATIONAL_KEYS = frozenset(
     {
+        "tasks.repos",
+        "tasks.gate",
         "policy.concurrency",
         "policy.threads",
         "policy.chat.api_key_env",
@@ -69,11 +71,16 @@ class TasksTable(Table):
     """`[tasks]`: a JSONL file of SWE-bench-style rows, or "frozen" for the set that ships.
 
     The splits are values of the rows' `meta.split`; `heldout_split = "*"` evaluates on every row, where nothing trains.
+    `repos` is a folder of clones of the tasks' repositories, named OWNER__NAME. `gate` is what `turnwise tasks
+    validate` found: nothing is trained on that it does not admit. Without it, tasks of repositories are not trained on,
+    unless it is "none".
     """
 
     path: str = Field(default="frozen", min_length=1)
     train_split: str = "train"
     heldout_split: str = "heldout"
+    repos: str | None = Field(default=None, min_length=1)
+    gate: str | None = Field(default=None, min_length=1)
 
 
 class AgentTable(Table):
@@ -276,6 +283,8 @@ def _shared_findings(recipe: Recipe) -> Iterator[Finding]:
         yield "agent.max_response_tokens", "leaves no room for a prompt in agent.context_tokens"
     if recipe.stages and recipe.tasks.heldout_split in (recipe.tasks.train_split, ALL_SPLITS):
         yield "tasks.heldout_split", "takes in the training split: held-out tasks must not be trained on"
+    if not recipe.stages and recipe.tasks.gate is not None:
+        yield "tasks.gate", "has no effect: the recipe has no stages, so nothing is trained"
     if not recipe.stages and "trainer" in recipe.model_fields_set:
         yield "trainer", "has no effect: the recipe has no stages, so nothing is trained"
 

@@ -14,6 +14,7 @@ from turnwise.rollout import Collector, Environments
 from turnwise.sandbox import DockerBackend, KubernetesBackend, LocalBackend, PodSettings, SandboxBackend
 from turnwise.store import Journal
 from turnwise.tasks import EnvironmentStore, frozen_path, read_tasks
+from turnwise.tasks.verdicts import require_gate
 from turnwise.types import Limits, SandboxSpec, Task
 
 if TYPE_CHECKING:
@@ -112,9 +113,11 @@ class Workshop:
 def open_workshop(recipe: Recipe, journal: Journal, weights: str, environments: Environments | None = None) -> Workshop:
     """Load the checkpoint at `weights` and make the backends. Raises CheckpointError, SandboxError or InputError.
 
-    `environments` stands in for the store that builds them from the tasks' source distributions.
+    InputError is also raised for tasks to be trained on that did not pass the gate (`require_gate`). `environments`
+    stands in for the store that builds them.
     """
     train_tasks = split_tasks(recipe, recipe.tasks.train_split) if recipe.stages else []
+    require_gate(train_tasks, recipe.tasks.gate)
     heldout_tasks = split_tasks(recipe, recipe.tasks.heldout_split)
     renderer, policy = _open_policy(recipe, journal, weights)
     return Workshop(
@@ -123,7 +126,7 @@ def open_workshop(recipe: Recipe, journal: Journal, weights: str, environments: 
         renderer=renderer,
         policy=policy,
         backend=open_backend(recipe.sandbox),
-        environments=open_environments(recipe.sandbox, environments),
+        environments=open_environments(recipe.sandbox, recipe.tasks.repos, environments),
         train_tasks=train_tasks,
         heldout_tasks=heldout_tasks,
     )
@@ -146,10 +149,24 @@ def open_backend(sandbox: SandboxTable) -> SandboxBackend:
     return LocalBackend()
 
 
-def open_environments(sandbox: SandboxTable, made_by: Environments | None = None) -> Environments:
-    """Environments, of our own store where no others are given, under the table's limits."""
-    limits = Limits(sandbox.memory_mb, sandbox.processes, sandbox.disk_mb, sandbox.output_bytes, sandbox.cpus)
-    return LimitedEnvironments(made_by or EnvironmentStore(), limits)
+def open_environments(
+    sandbox: SandboxTable, repos: str | Path | None, made_by: Environments | None = None
+) -> Environments:
+    """Environments, of our own store with these `repos` where no others are given, under the table's limits."""
+    return LimitedEnvironments(made_by or open_store(repos), sandbox_limits(sandbox))
+
+
+def open_store(repos: str | Path | None) -> EnvironmentStore:
+    """The store that builds environments; `repos` holds clones of the tasks' repositories. Raises InputError."""
+    folder = None if repos is None else Path(repos)
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"tasks.repos: {folder}: no such folder")
+    return EnvironmentStore(repos=folder)
+
+
+def sandbox_limits(sandbox: SandboxTable) -> Limits:
+    """What one sandbox may use, as the table says."""
+    return Limits(sandbox.memory_mb, sandbox.processes, sandbox.disk_mb, sandbox.output_bytes, sandbox.cpus)
 
 
 def _open_policy(recipe: Recipe, journal: Journal, weights: str) -> tuple[Renderer, Policy]:

@@ -1,5 +1,6 @@
 """Floor 2: what an episode is paid. Runs the hidden tests in a fresh sandbox and shapes the reward."""
 
+from turnwise.rewards.grading import require_graders
 from turnwise.rewards.shaping import length_penalty, reward_components
 from turnwise.rewards.suite import FreshSuiteRunner, run_suite, suite_mount, with_suite
 from turnwise.rewards.verify import verify
@@ -7,6 +8,7 @@ from turnwise.rewards.verify import verify
 __all__ = [
     "FreshSuiteRunner",
     "length_penalty",
+    "require_graders",
     "reward_components",
     "run_suite",
     "suite_mount",

@@ -133,17 +133,30 @@ def forged_marker(output: str) -> str:
     return next((marker for marker in MARKERS if marker in output), "")
 
 
-def _import_swebench(task: Task) -> Any:
-    """swebench's `harness.grading`, without what `swebench.harness` imports beside it: Docker, Modal and `datasets`
-    take seconds and some 150 MB, and a `.env` file would be read into this process's environment."""
+def require_graders(tasks: Iterable[Task]) -> None:
+    """Raise InputError where one of the tasks is graded by swebench and that is not installed."""
+    for task in tasks:
+        if task.test_run is not None:
+            _find_swebench(task)
+
+
+def _find_swebench(task: Task) -> str:
+    """The folder of the installed package."""
     found = importlib.util.find_spec("swebench")
     if found is None or not found.submodule_search_locations:
         raise InputError(
             f"{task.instance_id}: its row is graded by a log parser of swebench, which is not installed: "
             "pip install 'turnwise[swebench]'"
         )
+    return found.submodule_search_locations[0]
+
+
+def _import_swebench(task: Task) -> Any:
+    """swebench's `harness.grading`, without what `swebench.harness` imports beside it: Docker, Modal and `datasets`
+    take seconds and some 150 MB, and a `.env` file would be read into this process's environment."""
+    folder = _find_swebench(task)
     if "swebench.harness" not in sys.modules:
         package = ModuleType("swebench.harness")
-        package.__path__ = [str(Path(found.submodule_search_locations[0], "harness"))]
+        package.__path__ = [str(Path(folder, "harness"))]
         sys.modules[package.__name__] = package
     return importlib.import_module("swebench.harness.grading")

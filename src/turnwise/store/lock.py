@@ -8,9 +8,12 @@ from typing import IO
 from turnwise.errors import StoreError
 
 
-def lock_run(journal_path: Path) -> IO[str]:
-    """Take the run's lock; held while the returned file is open. Raises StoreError naming the process that has it."""
-    path = journal_path.with_name(journal_path.name + ".lock")
+def lock_run(guarded: Path) -> IO[str]:
+    """Take the lock of a run's journal, or of another file with one writer; held while the returned file is open.
+
+    Raises StoreError naming the process that has it.
+    """
+    path = guarded.with_name(guarded.name + ".lock")
     handle = path.open("a+")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -18,7 +21,7 @@ def lock_run(journal_path: Path) -> IO[str]:
         handle.seek(0)
         holder = handle.read().strip() or "unknown"
         handle.close()
-        raise StoreError(f"{journal_path.parent} is being written by another process (pid {holder})") from error
+        raise StoreError(f"{guarded} is being written by another process (pid {holder})") from error
     handle.truncate(0)
     handle.write(str(os.getpid()))
     handle.flush()

@@ -1,5 +1,6 @@
 """Unified diffs as values: which files they touch, how much they change, and the way back. unidiff parses them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from unidiff.constants import DEV_NULL
@@ -44,6 +45,18 @@ def remaining_files(patch: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_target(file) for file in _parsed(patch) if not file.is_removed_file))
 
 
+def added_lines(patch: str) -> dict[str, tuple[str, ...]]:
+    """The lines that a patch adds, bare of spaces at their ends, by the file that has them then.
+
+    Raises TaskError for text that is no unified diff.
+
+    >>> added_lines("--- a/x\\n+++ b/x\\n@@ -1 +1 @@\\n-1\\n+2\\n")
+    {'x': ('2',)}
+    """
+    files = [file for file in _parsed(patch) if not file.is_removed_file]
+    return {_target(file): tuple(_added(file)) for file in files}
+
+
 def added_file(path: str, text: str) -> str:
     """The patch that adds a file of this text."""
     lines = text.split("\n")
@@ -85,6 +98,10 @@ def _reversed_file(file: PatchedFile) -> str:
     told = "".join(_reversed_header(line, old, new) for line in header)
     names = f"--- {old}\n+++ {new}\n" if file else ""
     return told + names + "".join(_reversed_hunk(hunk) for hunk in file)
+
+
+def _added(file: PatchedFile) -> Iterator[str]:
+    yield from (str(line.value).strip() for hunk in file for line in hunk if line.is_added)
 
 
 def _side(prefix: str, name: str) -> str:

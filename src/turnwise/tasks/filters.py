@@ -3,13 +3,11 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ValidationError
 
 from turnwise.errors import TaskError
 from turnwise.tasks.diffs import PatchSize, patch_size
+from turnwise.tasks.verdicts import GateVerdict
 from turnwise.types import Task
 
 _BROKEN = re.compile(r"\b(AttributeError|ImportError|ModuleNotFoundError)\b")
@@ -42,15 +40,6 @@ class Funnel:
 
     tasks: tuple[Task, ...]
     steps: tuple[Step, ...]
-
-
-class GateVerdict(BaseModel):
-    """What the gate says of a task: one line of its verdicts file; `flaky` are the tests whose runs disagreed."""
-
-    instance_id: str
-    admitted: bool
-    reason: str | None = None
-    flaky: tuple[str, ...] = ()
 
 
 def funnel(tasks: Sequence[Task], filters: Sequence[Filter]) -> Funnel:
@@ -117,32 +106,6 @@ def worst_score(task: Task) -> float:
     scores = task.meta.get("llm_score")
     given = scores.values() if isinstance(scores, Mapping) else ()
     return max((float(score) for score in given if isinstance(score, int | float)), default=float("-inf"))
-
-
-def read_verdicts(path: Path) -> dict[str, GateVerdict]:
-    """The gate's verdicts by instance id; of several on one task the last holds.
-
-    Raises TaskError naming file and line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise TaskError(f"{path}: cannot be read ({error.strerror}); `turnwise tasks validate` writes it") from error
-    verdicts = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            verdict = _verdict(line, f"{path}:{number}")
-            verdicts[verdict.instance_id] = verdict
-    return verdicts
-
-
-def _verdict(line: str, place: str) -> GateVerdict:
-    try:
-        return GateVerdict.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise TaskError(f"{place}: field {where!r}: {first['msg']}" if where else f"{place}: {first['msg']}") from error
 
 
 def _texts(content: Any) -> Iterator[str]:

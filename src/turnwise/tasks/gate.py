@@ -1,36 +1,108 @@
-"""The task gate in its first form: the gold patch resolves a sound task, and a patch that does nothing does not."""
+"""The task gate (DESIGN.md): a task may train only if its gold patch resolves it, doing nothing does not, the tests are
+steady and need no network, and the agent's sandbox shows nothing of the solution."""
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
+from turnwise.tasks.verdicts import Fault, GateVerdict
 from turnwise.types import Task, Verdict, VerdictKind
 
-Verify = Callable[[Task, str], Awaitable[Verdict]]
 # A verifier may settle an empty patch without running anything; this one has to be run.
-_IDLE_PATCH = (
+IDLE_PATCH = (
     "diff --git a/turnwise-idle.txt b/turnwise-idle.txt\nnew file mode 100644\n"
     "--- /dev/null\n+++ b/turnwise-idle.txt\n@@ -0,0 +1 @@\n+nothing\n"
 )
+_RAN = (VerdictKind.RESOLVED, VerdictKind.UNRESOLVED)
+_NETWORK_CAN_MEND = (VerdictKind.UNRESOLVED, VerdictKind.TESTS_TIMED_OUT)
+_BROKEN_REFERENCE = re.compile(
+    r"^(?:E\s+|(?:FAILED|ERROR) .* - )?(AttributeError|ImportError|ModuleNotFoundError)\b", re.MULTILINE
+)
+_NAMED = 3
 
 
-async def check_task(task: Task, verify: Verify, repeats: int = 1) -> str:
-    """Why the task is not sound, or an empty text; every verification is done `repeats` times and must agree.
+class Trials(Protocol):
+    """Tries things on one task, each in a fresh sandbox. What is nobody's fault is raised as InfrastructureError."""
 
-    `verify` judges a patch in a fresh sandbox; what it raises is passed on.
+    async def verify(self, patch: str, network: bool = False) -> Verdict:
+        """The hidden tests' word on a patch; never INFRASTRUCTURE_FAILURE."""
+        ...
+
+    async def leaks(self) -> Sequence[str]:
+        """What the agent's sandbox shows of the solution."""
+        ...
+
+
+async def check_task(task: Task, trials: Trials, repeats: int = 1) -> GateVerdict:
+    """The gate's verdict on a task whose environment is there; `build_s` is left to the caller.
+
+    The gold patch is run `repeats` times, and once more with network where that could be what it lacks. What `trials`
+    raises is passed on.
     """
-    for _ in range(repeats):
-        gold = await verify(task, task.patch)
-        if gold.kind is not VerdictKind.RESOLVED:
-            return f"its gold patch ends {gold.kind}: {_wrong(gold)}"
-        idle = await verify(task, _IDLE_PATCH)
-        if idle.kind is not VerdictKind.UNRESOLVED:
-            return f"a patch that does nothing ends {idle.kind}"
-        broken = [test_id for test_id, outcome in idle.pass_to_pass.items() if outcome not in ("passed", "skipped")]
-        passing = [test_id for test_id, outcome in idle.fail_to_pass.items() if outcome == "passed"]
-        if broken or passing:
-            return f"without the fix {(broken + passing)[0]} does not end as the row says"
-    return ""
+    leaks = await trials.leaks()
+    golds = [await trials.verify(task.patch)]
+    while len(golds) < repeats and golds[-1].kind in _RAN:
+        golds.append(await trials.verify(task.patch))
+    gold, flaky = all(verdict.resolved for verdict in golds), _disagreeing(golds)
+    network = not gold and not flaky and golds[0].kind in _NETWORK_CAN_MEND and await _resolves_online(task, trials)
+    idle = await trials.verify(IDLE_PATCH)
+    faults = [
+        *([(Fault.LEAK, f"the sandbox shows the solution: {_some(leaks)}")] if leaks else []),
+        *([(Fault.FLAKY, f"the gold patch ends differently from run to run: {_some(flaky)}")] if flaky else []),
+        *([(Fault.NETWORK, "the gold patch resolves only with network")] if network else []),
+        *([] if gold or flaky or network else [(Fault.GOLD, f"the gold patch ends {_ending(golds)}")]),
+        *((Fault.EMPTY, f"without the fix {text}") for text in _idle_faults(idle)),
+    ]
+    return GateVerdict(
+        instance_id=task.instance_id,
+        admitted=not faults,
+        reason="; ".join(text for _, text in faults) or _remark(idle),
+        fault=faults[0][0] if faults else None,
+        gold=gold,
+        empty=not any(fault is Fault.EMPTY for fault, _ in faults),
+        flaky=tuple(flaky),
+        network=network,
+        leaks=tuple(leaks),
+        test_s=round(max(verdict.duration_s for verdict in golds), 2),
+    )
 
 
-def _wrong(verdict: Verdict) -> str:
-    outcomes = {**verdict.pass_to_pass, **verdict.fail_to_pass}
-    return next((f"{i} {outcome}" for i, outcome in outcomes.items() if outcome != "passed"), verdict.log[-300:])
+async def _resolves_online(task: Task, trials: Trials) -> bool:
+    return (await trials.verify(task.patch, network=True)).resolved
+
+
+def _disagreeing(runs: Sequence[Verdict]) -> list[str]:
+    """The tests that did not end the same in all runs."""
+    outcomes = [{**run.fail_to_pass, **run.pass_to_pass} for run in runs if run.kind in _RAN]
+    ids = dict.fromkeys(test_id for each in outcomes for test_id in each)
+    return [test_id for test_id in ids if len({each.get(test_id) for each in outcomes}) > 1]
+
+
+def _ending(runs: Sequence[Verdict]) -> str:
+    """How the first run that did not resolve ended."""
+    verdict = next(run for run in runs if not run.resolved)
+    return f"{verdict.kind}: {verdict.reason}" if verdict.reason else str(verdict.kind)
+
+
+def _idle_faults(idle: Verdict) -> Iterator[str]:
+    """What is wrong with how the tests end without the fix."""
+    if idle.kind is not VerdictKind.UNRESOLVED:
+        yield f"the tests end {idle.kind}" + (f": {idle.reason}" if idle.reason else "")
+        return
+    passing = [test_id for test_id, outcome in idle.fail_to_pass.items() if outcome == "passed"]
+    broken = [test_id for test_id, outcome in idle.pass_to_pass.items() if outcome not in ("passed", "skipped")]
+    if passing:
+        yield f"{_some(passing)} of FAIL_TO_PASS passes"
+    if broken:
+        yield f"{_some(broken)} of PASS_TO_PASS does not pass"
+
+
+def _remark(idle: Verdict) -> str | None:
+    """What the paper's filters ask of an admitted task: whether its tests fail on a name that is not there."""
+    found = _BROKEN_REFERENCE.search(idle.log)
+    return f"without the fix tests end with {found[1]}" if found else None
+
+
+def _some(items: Sequence[str]) -> str:
+    more = len(items) - _NAMED
+    return ", ".join(items[:_NAMED]) + (f" and {more} more" if more > 0 else "")

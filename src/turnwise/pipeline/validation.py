@@ -1,0 +1,203 @@
+"""The task gate over many tasks: a verdict a line, each in its own sandboxes, going on where it was interrupted."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from turnwise.errors import InfrastructureError, InputError, SandboxError, TaskError
+from turnwise.pipeline.recipe import SandboxTable
+from turnwise.pipeline.workshop import open_backend, open_store, sandbox_limits
+from turnwise.rewards import require_graders, verify
+from turnwise.sandbox import Sandbox, SandboxBackend
+from turnwise.store.lock import lock_run
+from turnwise.tasks import Built, check_task
+from turnwise.tasks.leaks import MAX_COPIES, Finds, Search, shows_fix
+from turnwise.tasks.verdicts import Fault, GateVerdict, VerdictFile
+from turnwise.types import ExecResult, SandboxSpec, Task, Verdict, VerdictKind
+
+Tell = Callable[[GateVerdict], None]
+T = TypeVar("T")
+_SEARCH_TIMEOUT_S = 300.0
+_HIDDEN = "/tmp/turnwise-hidden.diff"
+
+
+class BuiltEnvironments(Protocol):
+    """Builds environments and hands them out (turnwise.tasks.EnvironmentStore fits it)."""
+
+    async def build(self, task: Task) -> Built:
+        """Build a task's environment, or find it built. Raises TaskError."""
+        ...
+
+    async def prepare(self, task: Task) -> SandboxSpec:
+        """The sandbox of a task as the agent gets it."""
+        ...
+
+    def stop(self) -> None:
+        """End what is being built."""
+        ...
+
+
+def validate_tasks(
+    tasks: Sequence[Task],
+    out: Path,
+    *,
+    sandbox: SandboxTable,
+    repeats: int,
+    workers: int,
+    tell: Tell,
+    repos: Path | None = None,
+    environments: BuiltEnvironments | None = None,
+) -> list[GateVerdict]:
+    """Put tasks through the gate, `workers` at once, and append a line each to `out`; the verdicts on all of them.
+
+    Tasks with a line already are not done again, unless the infrastructure had failed them. `tell` hears of each new
+    verdict. Raises InputError where `out` is no verdicts file, StoreError where another process writes it.
+    KeyboardInterrupt passes through once all sandboxes are gone.
+    """
+    require_graders(tasks)
+    made = environments or open_store(repos)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with lock_run(out), asyncio.Runner() as runner:
+        file = VerdictFile(out)
+        backend = open_backend(sandbox)
+        gate = _Gate(backend, made, sandbox, repeats)
+        left = [task for task in tasks if task.instance_id not in file.verdicts]
+
+        def keep(verdict: GateVerdict) -> None:
+            file.add(verdict)
+            tell(verdict)
+
+        try:
+            runner.run(_check_all(gate, left, workers, keep))
+        finally:
+            made.stop()
+            runner.run(backend.close())
+        return [file.verdicts[task.instance_id] for task in tasks]
+
+
+async def _check_all(gate: "_Gate", tasks: Sequence[Task], workers: int, keep: Tell) -> None:
+    turn = asyncio.Semaphore(workers)
+
+    async def one(task: Task) -> None:
+        async with turn:
+            verdict = await gate.verdict(task)
+        keep(verdict)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for task in tasks:
+                group.create_task(one(task))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+@dataclass(frozen=True)
+class _Gate:
+    backend: SandboxBackend
+    environments: BuiltEnvironments
+    sandbox: SandboxTable
+    repeats: int
+
+    async def verdict(self, task: Task) -> GateVerdict:
+        """A verdict whatever happens: what fails gets one too, with the reason."""
+        started = time.monotonic()
+        try:
+            built = await self.environments.build(task)
+            spec = await self.environments.prepare(task)
+        except TaskError as error:
+            return _refused(task, Fault.ENVIRONMENT, error, build_s=time.monotonic() - started)
+        except InfrastructureError as error:
+            return _refused(task, Fault.INFRASTRUCTURE, error)
+        try:
+            trials = _SandboxTrials(
+                task, self.backend, replace(spec, limits=sandbox_limits(self.sandbox)), self.sandbox
+            )
+            found = await check_task(task, trials, self.repeats)
+        except InputError as error:
+            return _refused(task, Fault.ROW, error, built.build_s)
+        except InfrastructureError as error:
+            return _refused(task, Fault.INFRASTRUCTURE, error, built.build_s)
+        return found.model_copy(update={"build_s": round(built.build_s, 2)})
+
+
+@dataclass(frozen=True)
+class _SandboxTrials:
+    """What the gate tries on one task; what the infrastructure fails is tried again."""
+
+    task: Task
+    backend: SandboxBackend
+    spec: SandboxSpec
+    settings: SandboxTable
+
+    async def verify(self, patch: str, network: bool = False) -> Verdict:
+        spec = replace(self.spec, network=network)
+
+        async def once() -> Verdict:
+            timeout_s = self.settings.verify_timeout_s
+            verdict = await verify(self.task, patch, backend=self.backend, spec=spec, timeout_s=timeout_s)
+            if verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE:
+                raise SandboxError(verdict.reason)
+            return verdict
+
+        return await self._persistently(once)
+
+    async def leaks(self) -> Sequence[str]:
+        return await self._persistently(self._leaks)
+
+    async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        for _ in range(self.settings.retries):
+            try:
+                return await attempt()
+            except SandboxError:
+                await asyncio.sleep(1)
+        return await attempt()
+
+    async def _leaks(self) -> Sequence[str]:
+        """Raises TaskError where the hidden tests do not fit the repository."""
+        search = Search(self.task)
+        async with self.backend.create(self.spec) as sandbox:
+            done = await sandbox.exec(search.command, _SEARCH_TIMEOUT_S)
+            if done.exit_code:
+                raise SandboxError(f"the repository in the sandbox cannot be searched: {_last_line(done)}")
+            finds = search.told(done.output)
+            leaks = [*finds.leaks, *await self._copies(sandbox, search, finds)]
+            await self._require_fitting_tests(sandbox)
+        return leaks
+
+    async def _copies(self, sandbox: Sandbox, search: Search, finds: Finds) -> list[str]:
+        leaks = []
+        for path in finds.copies[:MAX_COPIES]:
+            copy = await _text(sandbox, path)
+            for place in search.places(path):
+                if shows_fix(copy, await _text(sandbox, place), search.added[place]):
+                    leaks.append(f"{path} has the solution's {place}")
+        return leaks
+
+    async def _require_fitting_tests(self, sandbox: Sandbox) -> None:
+        if self.task.test_patch.strip():
+            await sandbox.write(_HIDDEN, self.task.test_patch.rstrip("\n").encode() + b"\n")
+            command = f"git -c safe.directory='*' apply --check --whitespace=nowarn {_HIDDEN}"
+            done = await sandbox.exec(command, _SEARCH_TIMEOUT_S)
+            if done.exit_code:
+                raise TaskError(f"field 'test_patch' does not apply to its repository: {_last_line(done)}")
+
+
+def _refused(task: Task, fault: Fault, error: Exception, build_s: float = 0.0) -> GateVerdict:
+    return GateVerdict(
+        instance_id=task.instance_id, admitted=False, reason=str(error), fault=fault, build_s=round(build_s, 2)
+    )
+
+
+def _last_line(done: ExecResult) -> str:
+    return (done.output.strip().splitlines() or [f"exit code {done.exit_code}"])[-1]
+
+
+async def _text(sandbox: Sandbox, path: str) -> str:
+    """A file's text; empty where there is none."""
+    try:
+        return (await sandbox.read(path)).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
