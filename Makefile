@@ -7,9 +7,10 @@ quickstart:
 	@scripts/setup.sh train,report bwrap git
 	@.venv/bin/turnwise quickstart $(if $(SEED),--seed $(SEED))
 
-# One thread per process: two OpenMP pools that fight for the same cores lose far more than half.
+# A process per core, file by file, and one thread per process: two OpenMP pools that fight for the same cores lose far
+# more than half.
 test: lint
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
 lint: setup
 	@.venv/bin/ruff check .
@@ -21,7 +22,7 @@ format: setup
 	@.venv/bin/ruff format .
 
 setup:
-	@scripts/setup.sh dev bwrap git 'chromedriver?'
+	@scripts/setup.sh dev bwrap git 'chromedriver?' 'dockerd?'
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -27,6 +27,8 @@ package_for() {
         bwrap:*) echo bubblewrap ;;
         ensurepip:apt-get) echo "python3-venv" ;;
         ensurepip:*) echo "python3" ;;
+        dockerd:apt-get) echo "docker.io" ;;
+        dockerd:*) echo "docker" ;;
         chromedriver:apt-get) echo "chromium chromium-driver" ;;
         chromedriver:dnf) echo "chromium chromedriver" ;;
         chromedriver:pacman) echo "chromium" ;;
