@@ -319,3 +319,13 @@ def test_the_sandboxs_settings_alone(chat: Path) -> None:
         sandbox_settings(chat, ["sandbox.memory_mbs=5"])
     with pytest.raises(RecipeError, match=r"run\.seed: has no effect here"):
         sandbox_settings(chat, ["run.seed=5"])
+
+
+def test_the_gates_verdicts_are_a_path_and_do_not_make_another_run(tmp_path):
+    (tmp_path / "mini.toml").write_text(MINI)
+    plain = load_recipe(tmp_path / "mini.toml")
+    gated = load_recipe(tmp_path / "mini.toml", ["tasks.gate=none", "tasks.repos=clones"])
+    assert gated.tasks.gate == "none"
+    assert gated.tasks.repos == str(Path.cwd() / "clones")
+    assert differences(plain, gated) == []
+    assert load_recipe(tmp_path / "mini.toml", ["tasks.gate=v.jsonl"]).tasks.gate == str(Path.cwd() / "v.jsonl")
