@@ -34,7 +34,7 @@ def test_the_heaviest_goes_when_all_are_too_heavy() -> None:
 
 
 def test_a_family_spares_what_elders_start() -> None:
-    elder = subprocess.Popen(["sh", "-c", "echo; sleep 50 & wait"], stdout=subprocess.PIPE)
+    elder = subprocess.Popen(["sh", "-c", "sleep 50 & echo; wait"], stdout=subprocess.PIPE)
     assert elder.stdout is not None
     elder.stdout.readline()
     known = inspect(elder.pid)
