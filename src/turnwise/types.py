@@ -157,6 +157,9 @@ class SandboxSpec:
 
     With `image` the repository lies in the image at `workdir` and there is no `root`; without it there must be one. It
     is a reference for docker and kubernetes, and for local the folder that `unpack_image` made.
+
+    `setup` are the commands that the sandbox's shell runs first, before the sandbox is handed out (not again in a fork
+    of it): what they export stays, and a sandbox in which one fails does not start.
     """
 
     root: Path | None
@@ -166,6 +169,7 @@ class SandboxSpec:
     limits: Limits = Limits()
     network: bool = False
     image: str = ""
+    setup: tuple[str, ...] = ()
 
     @property
     def tree(self) -> Path:

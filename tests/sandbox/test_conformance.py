@@ -175,3 +175,20 @@ async def test_closing_the_backend_ends_its_sandboxes(backend: SandboxBackend, s
             await sandbox.exec("true", timeout_s=20)
         with pytest.raises(SandboxError):
             sandbox.fork(ref)
+
+
+async def test_setup_runs_first_and_what_it_exports_stays(backend: SandboxBackend, spec: SandboxSpec) -> None:
+    spec = replace(spec, setup=("export GREETING=changed", "echo once >> made"))
+    async with backend.create(spec) as sandbox:
+        assert (await sandbox.exec("echo $GREETING", 10)).output == "changed\n"
+        async with sandbox.fork(await sandbox.snapshot()) as twin:
+            assert await twin.read("made") == b"once\n"
+            assert (await twin.exec("echo $GREETING", 10)).output == "changed\n"
+
+
+async def test_a_sandbox_whose_setup_fails_does_not_start(backend: SandboxBackend, spec: SandboxSpec) -> None:
+    sandbox = backend.create(replace(spec, setup=("echo the reason && false", "echo never")))
+    with pytest.raises(SandboxError, match="cannot be set up: the reason"):
+        await sandbox.__aenter__()
+    with pytest.raises(SandboxError):
+        await sandbox.exec("echo alive", 10)

@@ -100,12 +100,14 @@ class AgentTable(Table):
 class SandboxTable(Table):
     """`[sandbox]`: the backend and what one sandbox may use.
 
-    `base_image` is for tasks without an image of their own, where sandboxes are containers; the keys from `namespace`
-    on are Kubernetes' (docs/containers.md). `verify_timeout_s` is for a whole run of the hidden tests, and
+    `images`: whether tasks run in the images that their rows name; left out, they do where sandboxes are containers.
+    `local` unpacks them. `base_image` is for what has no image, where sandboxes are containers; the keys from
+    `namespace` on are Kubernetes' (docs/containers.md). `verify_timeout_s` is for a whole run of the hidden tests, and
     `verifications` of them go on beside the episodes. What the infrastructure fails is tried again `retries` times.
     """
 
     backend: Literal["local", "docker", "kubernetes"] = "local"
+    images: bool | None = None
     base_image: str = ""
     memory_mb: int = Field(default=1_024, ge=64)
     processes: int = Field(default=64, ge=4)

@@ -58,7 +58,7 @@ def validate_tasks(
     KeyboardInterrupt passes through once all sandboxes are gone.
     """
     require_graders(tasks)
-    made = environments or open_store(repos)
+    made = environments or open_store(sandbox, repos)
     out.parent.mkdir(parents=True, exist_ok=True)
     with lock_run(out), asyncio.Runner() as runner:
         file = VerdictFile(out)

@@ -1,9 +1,11 @@
 """From a recipe to what it names: tasks, policy, sandboxes, collectors, trainers. Only here are backends chosen."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from turnwise.agent import AgentConfig, ChatRenderer, Renderer, TranscriptRenderer, load_tokenizer
 from turnwise.errors import CheckpointError, InputError, SandboxError, TaskError
@@ -11,9 +13,18 @@ from turnwise.pipeline.chat_table import ChatTable
 from turnwise.pipeline.recipe import ALL_SPLITS, Recipe, RftStage, RlStage, SandboxTable
 from turnwise.policy import ChatPolicy, Endpoint, Policy
 from turnwise.rollout import Collector, Environments
-from turnwise.sandbox import DockerBackend, KubernetesBackend, LocalBackend, PodSettings, SandboxBackend
+from turnwise.sandbox import (
+    DockerBackend,
+    KubernetesBackend,
+    LocalBackend,
+    PodSettings,
+    SandboxBackend,
+    unpack_image,
+)
 from turnwise.store import Journal
 from turnwise.tasks import EnvironmentStore, frozen_path, read_tasks
+from turnwise.tasks.cache import default_cache_dir, locked
+from turnwise.tasks.images import ImageSource
 from turnwise.tasks.verdicts import require_gate
 from turnwise.types import Limits, SandboxSpec, Task
 
@@ -153,15 +164,30 @@ def open_environments(
     sandbox: SandboxTable, repos: str | Path | None, made_by: Environments | None = None
 ) -> Environments:
     """Environments, of our own store with these `repos` where no others are given, under the table's limits."""
-    return LimitedEnvironments(made_by or open_store(repos), sandbox_limits(sandbox))
+    return LimitedEnvironments(made_by or open_store(sandbox, repos), sandbox_limits(sandbox))
 
 
-def open_store(repos: str | Path | None) -> EnvironmentStore:
+def open_store(sandbox: SandboxTable, repos: str | Path | None) -> EnvironmentStore:
     """The store that builds environments; `repos` holds clones of the tasks' repositories. Raises InputError."""
     folder = None if repos is None else Path(repos)
     if folder is not None and not folder.is_dir():
         raise InputError(f"tasks.repos: {folder}: no such folder")
-    return EnvironmentStore(repos=folder)
+    return EnvironmentStore(repos=folder, images=_image_source(sandbox))
+
+
+def _image_source(sandbox: SandboxTable) -> ImageSource | None:
+    is_local = sandbox.backend == "local"
+    wanted = not is_local if sandbox.images is None else sandbox.images
+    if not wanted:
+        return None
+    return _unpacked if is_local else lambda image: (image, {})
+
+
+def _unpacked(image: str) -> tuple[str, Mapping[str, str]]:
+    folder = default_cache_dir() / "images" / quote(image, safe="")
+    with locked(folder):
+        unpacked = unpack_image(image, folder)
+    return str(unpacked.root), unpacked.env
 
 
 def sandbox_limits(sandbox: SandboxTable) -> Limits:

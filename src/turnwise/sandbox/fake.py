@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from turnwise.errors import SandboxError
-from turnwise.sandbox.protocol import SnapshotRef
+from turnwise.sandbox.protocol import SnapshotRef, set_up
 from turnwise.types import ExecResult, SandboxSpec
 
 _TIMED_OUT, _NOT_FOUND, _MISUSED = 124, 127, 2
@@ -156,6 +156,7 @@ class FakeSandbox:
 
     async def __aenter__(self) -> Self:
         self._alive = True
+        await set_up(self, self._spec.setup)
         return self
 
     async def __aexit__(
@@ -276,7 +277,7 @@ class FakeBackend:
         if ref.key not in self._snapshots:
             raise SandboxError(f"no snapshot {ref.key!r}: it is of another backend, or its backend was closed")
         spec, machine = self._snapshots[ref.key]
-        return self._sandbox(spec, machine.copy())
+        return self._sandbox(replace(spec, setup=()), machine.copy())
 
     def _sandbox(self, spec: SandboxSpec, machine: FakeMachine) -> FakeSandbox:
         sandbox = FakeSandbox(self, spec, machine)

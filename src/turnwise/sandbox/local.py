@@ -13,7 +13,7 @@ from typing import Self
 
 from turnwise.errors import SandboxError
 from turnwise.sandbox.launch import Launcher
-from turnwise.sandbox.protocol import SnapshotRef
+from turnwise.sandbox.protocol import SnapshotRef, set_up
 from turnwise.sandbox.shell import Ran, Shell
 from turnwise.sandbox.snapshot import Snapshot
 from turnwise.sandbox.state import Workshop, default_parent
@@ -44,6 +44,8 @@ class LocalSandbox:
 
     async def __aenter__(self) -> Self:
         self._shell = await self._backend.start(self._spec, self._snapshot)
+        if self._snapshot is None:
+            await set_up(self, self._spec.setup)
         return self
 
     async def __aexit__(

@@ -9,11 +9,15 @@
 A failing command is an `ExecResult`; a dead sandbox is a `SandboxError`. The two are never mixed up.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from turnwise.errors import SandboxError
 from turnwise.types import ExecResult, SandboxSpec
+
+_SETUP_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -89,3 +93,19 @@ class SandboxBackend(Protocol):
     async def close(self) -> None:
         """End the sandboxes that still live and remove everything the backend left."""
         ...
+
+
+async def set_up(sandbox: Sandbox, commands: Sequence[str]) -> None:
+    """Run a spec's `setup` in a sandbox just entered.
+
+    Where that fails the sandbox is left again, and SandboxError tells the last line that was printed.
+    """
+    try:
+        for command in commands:
+            done = await sandbox.exec(command, _SETUP_S)
+            if done.exit_code:
+                told = done.output.strip().splitlines() or [f"exit code {done.exit_code}"]
+                raise SandboxError(f"the sandbox cannot be set up: {told[-1]}")
+    except BaseException as error:
+        await sandbox.__aexit__(type(error), error, error.__traceback__)
+        raise

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol, Self, TypeVar
 from turnwise.errors import InputError, SandboxError
 from turnwise.sandbox.guest import COMMAND, opening
 from turnwise.sandbox.line import Answer, Line, Stream
-from turnwise.sandbox.protocol import SnapshotRef
+from turnwise.sandbox.protocol import SnapshotRef, set_up
 from turnwise.sandbox.state import source
 from turnwise.types import ExecResult, SandboxSpec
 
@@ -119,6 +119,8 @@ class RemoteSandbox:
 
     async def __aenter__(self) -> Self:
         self._machine = await self._fleet.start(self._spec, self._snapshot)
+        if self._snapshot is None:
+            await set_up(self, self._spec.setup)
         return self
 
     async def __aexit__(

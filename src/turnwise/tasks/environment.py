@@ -13,6 +13,7 @@ from pathlib import Path
 from turnwise.errors import TaskError
 from turnwise.tasks.cache import default_cache_dir, made_once
 from turnwise.tasks.checkout import Built, CheckoutStore
+from turnwise.tasks.images import ImageSource, image_spec
 from turnwise.tasks.python_environment import INSIDE, PythonEnvironment
 from turnwise.tasks.repository import apply, commit_all, start_repository
 from turnwise.tasks.sdist import fetch_sdist, unpack
@@ -34,8 +35,12 @@ class EnvironmentStore:
     '/testbed'
     """
 
-    def __init__(self, cache_dir: Path | None = None, repos: Path | None = None) -> None:
+    def __init__(
+        self, cache_dir: Path | None = None, repos: Path | None = None, images: ImageSource | None = None
+    ) -> None:
+        """`images`: how to come by the image that a row names; None builds environments without containers."""
         self.cache_dir = (cache_dir or default_cache_dir()).absolute()
+        self._images = images
         self._checkouts = CheckoutStore(self.cache_dir, repos)
         self._prepared: dict[tuple[str, bool], SandboxSpec] = {}
 
@@ -47,11 +52,20 @@ class EnvironmentStore:
         give its base commit. The hidden tests of a repository's task are never in its root: verification brings them.
         """
         if isinstance(task.environment, Checkout):
-            return await self._prepare_checkout(task)
+            return await (self._prepare_checkout(task) if self._image(task) is None else self._prepare_image(task))
         key = _digest(task.sdist.sha256, task.patch, task.test_patch, task.base_commit), hidden_tests
         if key not in self._prepared or not self._prepared[key].tree.exists():
             self._prepared[key] = await asyncio.to_thread(self._prepare, task, *key)
         return self._prepared[key]
+
+    def _image(self, task: Task) -> str | None:
+        """The image that the task is to run in, if it has one and images are wanted."""
+        image = task.environment.image if isinstance(task.environment, Checkout) else ""
+        return image if self._images is not None and image else None
+
+    async def _prepare_image(self, task: Task) -> SandboxSpec:
+        assert self._images is not None
+        return await asyncio.to_thread(image_spec, task, self._images)
 
     async def _prepare_checkout(self, task: Task) -> SandboxSpec:
         key = self._checkouts.key(task), False
@@ -61,9 +75,12 @@ class EnvironmentStore:
 
     async def build(self, task: Task) -> Built:
         """Build a task's environment, or find it built; what was built, and in how long. Raises as `prepare` does."""
+        started = time.monotonic()
+        if image := self._image(task):
+            await self.prepare(task)
+            return Built(time.monotonic() - started, image, "", ())
         if isinstance(task.environment, Checkout):
             return await asyncio.to_thread(self._checkouts.build, task)
-        started = time.monotonic()
         await self.prepare(task)
         return Built(time.monotonic() - started, sys.base_prefix, platform.python_version(), ())
 

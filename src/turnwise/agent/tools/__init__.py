@@ -25,6 +25,9 @@ def tools_mount() -> Mount:
 
 def with_tools(spec: SandboxSpec, window_lines: int) -> SandboxSpec:
     """The same sandbox with the tools in it: mounted, first on PATH, showing `window_lines` lines at a time."""
+    mounts = (*spec.mounts, tools_mount())
+    env: Mapping[str, str] = {**spec.env, "TURNWISE_WINDOW": str(window_lines)}
+    if spec.image:  # it has a PATH of its own, which only its shell knows
+        return replace(spec, mounts=mounts, env=env, setup=(*spec.setup, f'export PATH={TOOLS_DIR}:"$PATH"'))
     path = spec.env.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    env: Mapping[str, str] = {**spec.env, "PATH": f"{TOOLS_DIR}:{path}", "TURNWISE_WINDOW": str(window_lines)}
-    return replace(spec, mounts=(*spec.mounts, tools_mount()), env=env)
+    return replace(spec, mounts=mounts, env={**env, "PATH": f"{TOOLS_DIR}:{path}"})
