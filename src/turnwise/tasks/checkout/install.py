@@ -18,6 +18,9 @@ _ANY_DAY = date(2100, 1, 1)
 _A_DAY = timedelta(days=1)
 _YEARS_LATER = (1, 2, 4)
 _TOO_YOUNG = re.compile(r"`([\w.-]+)` was filtered by `exclude-newer`.*?published at (\d{4}-\d\d-\d\d)")
+# As `setup.py develop` does: the project's folder itself on the path, where setuptools would put an import hook since
+# version 64. Some code under test (pylint's, astroid's) looks its own files up on the path.
+_LIKE_DEVELOP = ("--config-setting", "editable_mode=compat")
 _NO_PEP_660 = "has no attribute 'build_editable'"
 _UNRESOLVED = re.compile(r"No solution found|no versions? of|was not found in the package registry|exclude-newer")
 _NEEDLESS = frozenset({"-q", "-qq", "-v", "-vv", "--quiet", "--verbose", "--no-cache-dir", "--user", "--use-pep517"})
@@ -144,9 +147,10 @@ class Installer:
         if self._seeds:
             kept += ["--build-constraints", self._bench.note("build-constraints.txt", "\n".join(self._seeds))]
         if not (self._bench.python.is_older_than_37 and _is_editable(kept)):
-            done = self.uv(kept, kept, **variables)
+            developed = _LIKE_DEVELOP if needs.is_developed(self._bench.root) else ()
+            done = self.uv([*developed, *kept], kept, **variables)
             if done.exit_code and _NO_PEP_660 in done.output and needs.builds_with_setuptools_alone(self._bench.root):
-                done = self.uv(["--no-build-isolation", *kept], kept, **variables)
+                done = self.uv(["--no-build-isolation", *_LIKE_DEVELOP, *kept], kept, **variables)
             if not done.exit_code:
                 return done
         tries = [command, f"{command} --no-build-isolation"]

@@ -113,6 +113,11 @@ def _pyproject(root: Path) -> dict[str, Any]:
         return {}
 
 
+def is_developed(root: Path) -> bool:
+    """Whether pip installs the project editable by `setup.py develop`, for it has no other build."""
+    return not (root / "pyproject.toml").is_file()
+
+
 def builds_with_setuptools_alone(root: Path) -> bool:
     """Whether the project's build needs nothing but setuptools and wheel, of whatever version."""
     required = _pyproject(root).get("build-system", {}).get("requires", ["setuptools"])
