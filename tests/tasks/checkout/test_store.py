@@ -1,5 +1,6 @@
 """Environments built for real, by uv in bubblewrap, and used by real sandboxes."""
 
+import shlex
 import subprocess
 import sys
 import threading
@@ -106,6 +107,15 @@ async def test_a_setup_patch_is_where_the_agent_starts(store, upstream, backend)
     spec = store.spec(upstream.task(setup_patch=BUG, install=("true",)))
     command = "cat src/tiny/__init__.py; git log --all --oneline | wc -l; git grep -n 'a - b' $(git rev-list --all)"
     assert await run(backend, spec, command) == "def add(a, b):\n    return b\n1 [1]"
+
+
+async def test_a_project_without_pyproject_is_on_the_path_itself(store, upstream, backend):
+    flat = "from setuptools import setup; setup(name='flat', packages=['flat'])"
+    made = f"mkdir flat && touch flat/__init__.py && echo {shlex.quote(flat)} > setup.py"
+    spec = store.spec(upstream.task(pre_install=(made,)))
+    assert (
+        await run(backend, spec, "cd / && python -c 'import sys, flat; print(\"/testbed\" in sys.path)'") == "True [0]"
+    )
 
 
 def test_an_install_that_fails_names_row_and_command_and_leaves_nothing(store, upstream, cache):

@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from turnwise.errors import InputError, TaskError
+from turnwise.errors import InputError, SandboxError, TaskError
 from turnwise.tasks.checkout.pythons import HostPython
 
 ENV, WORKDIR = "/opt/env", "/testbed"
 _CACHE, _UV, _NOTES = "/opt/cache", "/opt/uv", "/opt/notes"
 _LOOK_EVERY_S = 0.5
+_INDEX_S = 120.0
+_UNANSWERED = re.compile(r"error sending request|Request failed after|HTTP status (client|server) error \((429|5\d\d)")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ETC = (
     "alternatives",
@@ -81,7 +83,7 @@ class Bench:
     """`root` appears at /testbed and `env`, a virtual environment of `python`, at /opt/env, both writable.
 
     `cache` (of uv and pip) is shared between all benches; `notes` is a folder for files that commands are given. When
-    `stopped` is set, whatever runs is ended.
+    `stopped` is set, whatever runs is ended. A package index that does not answer is waited for, `patience_s` in all.
     """
 
     root: Path
@@ -91,10 +93,24 @@ class Bench:
     python: HostPython
     stopped: threading.Event
     variables: Mapping[str, str] = field(default_factory=dict)
+    patience_s: Sequence[float] = (5.0, 20.0)
 
     def uv(self, *arguments: str, timeout_s: float, **variables: str) -> Done:
-        """Run uv on the bench."""
-        return self.run([f"{_UV}/uv", *arguments], timeout_s, **variables)
+        """Run uv on the bench. Raises SandboxError where the package index does not answer: that is no row's fault."""
+        command = [f"{_UV}/uv", *arguments]
+        done = self.run(command, timeout_s, **variables)
+        for pause_s in (0.0, *self.patience_s):
+            if not done.exit_code or not _UNANSWERED.search(done.output):
+                return done
+            self.stopped.wait(pause_s)
+            if self._index_answers(variables):
+                return self.run(command, timeout_s, **variables)
+        raise SandboxError(f"the package index does not answer: {done.last_words}")
+
+    def _index_answers(self, variables: Mapping[str, str]) -> bool:
+        """Whether the index does, so that it is only some package, or some other place, that does not."""
+        asked = ("pip", "install", "--python", f"{ENV}/bin/python", "--dry-run", "--no-deps", "--reinstall")
+        return self.run([f"{_UV}/uv", *asked, "--refresh-package=pip", "pip"], _INDEX_S, **variables).exit_code == 0
 
     def shell(self, command: str, timeout_s: float, **variables: str) -> Done:
         """Run a shell command at the repository's root, the environment's programs first on PATH."""
