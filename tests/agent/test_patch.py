@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from turnwise.agent import take_patch
+from turnwise.agent import base_of, take_patch
+from turnwise.errors import SandboxError
 from turnwise.sandbox import LocalBackend, Sandbox
 from turnwise.types import SandboxSpec
 
@@ -118,3 +119,12 @@ async def test_a_broken_repository_is_an_empty_patch_with_the_reason(sandbox, ro
     with caplog.at_level(logging.WARNING):
         assert await taken(sandbox, root, f"{CHANGE}; {breaking}") == ""
     assert "no patch can be taken" in caplog.text
+
+
+async def test_a_base_that_is_a_name_stays_where_it_was(sandbox: Sandbox) -> None:
+    base = await base_of(sandbox, "HEAD")
+    await sandbox.exec(f"{CHANGE} && git -c user.name=a -c user.email=a@b commit -qam work", 20)
+    assert "+x2 = 3" in await take_patch(sandbox, base)
+    assert await base_of(sandbox, base) == base
+    with pytest.raises(SandboxError, match="has no commit nowhere"):
+        await base_of(sandbox, "nowhere")

@@ -5,7 +5,7 @@ from turnwise.agent.config import AgentConfig
 from turnwise.agent.messages import Message, opening_messages
 from turnwise.agent.observation import Observation
 from turnwise.agent.parsing import ParsedResponse, parse_response
-from turnwise.agent.patch import take_patch
+from turnwise.agent.patch import base_of, take_patch
 from turnwise.agent.step import act, run_command
 from turnwise.agent.tokenizer import load_tokenizer
 from turnwise.agent.tools import tools_mount, with_tools
@@ -20,6 +20,7 @@ __all__ = [
     "Renderer",
     "TranscriptRenderer",
     "act",
+    "base_of",
     "load_tokenizer",
     "opening_messages",
     "parse_response",

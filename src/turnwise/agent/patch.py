@@ -1,9 +1,11 @@
 """Taking the agent's work out of its sandbox: the difference between the working tree and the base commit."""
 
 import logging
+import re
 import shlex
 
 from turnwise.agent.tools import STATE_DIR
+from turnwise.errors import SandboxError
 from turnwise.sandbox.protocol import Sandbox
 from turnwise.types import ExecResult
 
@@ -30,6 +32,22 @@ run diff --cached --binary --full-index --no-ext-diff --no-textconv --no-color -
     --inter-hunk-context=0 --submodule=short -O/dev/null --src-prefix=a/ --dst-prefix=b/ {base} > {state}/patch
 """
 _log = logging.getLogger(__name__)
+
+
+async def base_of(sandbox: Sandbox, base_commit: str, workdir: str = "/testbed") -> str:
+    """The commit that the work in a fresh sandbox is told from: `base_commit`, or what it names, if it is no hash.
+
+    A name ("HEAD", in SWE-smith's rows) would move with the agent's own commits. Raises `SandboxError`.
+    """
+    if re.fullmatch("[0-9a-f]{40}", base_commit):
+        return base_commit
+    name = shlex.quote(f"{base_commit}^{{commit}}")
+    done = await sandbox.exec(
+        f"git -c safe.directory='*' -C {shlex.quote(workdir)} rev-parse -q --verify {name}", _TIMEOUT_S
+    )
+    if done.exit_code:
+        raise SandboxError(f"the repository in the sandbox has no commit {base_commit}")
+    return done.output.strip()
 
 
 async def take_patch(sandbox: Sandbox, base_commit: str, workdir: str = "/testbed") -> str:

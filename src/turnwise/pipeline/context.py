@@ -72,6 +72,15 @@ class Run:
 
             return self._runner.run(work(report))
 
+    def workdirs(self, tasks: Sequence[Task]) -> dict[str, str]:
+        """Where the sandboxes of tasks show their repository, by instance id."""
+
+        async def found() -> dict[str, str]:
+            environments = self.shop.environments
+            return {task.instance_id: (await environments.prepare(task)).workdir for task in tasks}
+
+        return self._runner.run(found())
+
     # Evaluation
 
     def evaluate_point(self, stage: RftStage | RlStage | None, iteration: int) -> None:

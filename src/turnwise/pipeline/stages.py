@@ -60,8 +60,12 @@ def _as_trained(run: Run, stage: RftStage, kept: Sequence[Trajectory]) -> list[T
     if not stage.demonstration:
         return list(kept)
     config = agent_config(run.recipe, stage)
+    kept_ids = {trajectory.task_id for trajectory in kept}
+    tasks = [task for task in run.shop.train_tasks if task.instance_id in kept_ids]
+    workdirs = run.workdirs(tasks)
     openings = {
-        task.instance_id: run.shop.renderer.opening(opening_messages(task, config)) for task in run.shop.train_tasks
+        task.instance_id: run.shop.renderer.opening(opening_messages(task, config, workdirs[task.instance_id]))
+        for task in tasks
     }
     return [with_opening(trajectory, openings[trajectory.task_id]) for trajectory in kept]
 

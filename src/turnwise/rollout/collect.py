@@ -133,6 +133,7 @@ class Collector:
                     config=self._config,
                     journal=self._journal,
                     seed=self._seed,
+                    workdir=spec.workdir,
                 )
 
     async def _paid(self, request: EpisodeRequest, trajectory: Trajectory) -> Trajectory | None:

@@ -3,13 +3,23 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
-from turnwise.agent import AgentConfig, Renderer, act, opening_messages, parse_response, run_command, take_patch
+from turnwise.agent import (
+    AgentConfig,
+    Message,
+    Renderer,
+    act,
+    base_of,
+    opening_messages,
+    parse_response,
+    run_command,
+    take_patch,
+)
 from turnwise.agent.observation import Observation
 from turnwise.errors import ContextExceeded, PolicyError, SandboxError
 from turnwise.policy import Policy
@@ -32,8 +42,9 @@ async def run_episode(
     config: AgentConfig,
     journal: Journal,
     seed: int,
+    workdir: str = "/testbed",
 ) -> Trajectory:
-    """Play one episode in a fresh sandbox to its end and return it, not yet verified.
+    """Play one episode in a fresh sandbox, whose repository lies at `workdir`, to its end; it is not yet verified.
 
     An episode that the journal knows goes on after its last finished turn: the recorded commands are run again in the
     sandbox (nothing is sampled twice). Raises PolicyError and SandboxError for the infrastructure's failures, after
@@ -41,10 +52,10 @@ async def run_episode(
     """
     episode = journal.episode(key)
     if episode is None:
-        episode = _begin(key, task, renderer, config, journal)
+        episode = _begin(key, opening_messages(task, config, workdir), renderer, journal)
     if episode.stop_reason is not None:
         return episode.trajectory()
-    player = _Player(episode, task, policy, renderer, sandbox, config, journal, seed)
+    player = _Player(episode, task, policy, renderer, sandbox, config, journal, seed, workdir)
     try:
         return await player.play()
     finally:
@@ -61,8 +72,7 @@ def turn_seed(run_seed: int, episode_id: str, turn_index: int) -> int:
     return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest()) >> 1
 
 
-def _begin(key: EpisodeKey, task: Task, renderer: Renderer, config: AgentConfig, journal: Journal) -> StoredEpisode:
-    messages = opening_messages(task, config)
+def _begin(key: EpisodeKey, messages: Sequence[Message], renderer: Renderer, journal: Journal) -> StoredEpisode:
     opening_ids = renderer.opening(messages)
     said = tuple((message.role, message.content) for message in messages)
     journal.start_episode(key, opening_ids, said)
@@ -90,6 +100,7 @@ class _Player:
         config: AgentConfig,
         journal: Journal,
         seed: int,
+        workdir: str,
     ) -> None:
         self._episode = episode
         self._task = task
@@ -99,9 +110,12 @@ class _Player:
         self._config = config
         self._journal = journal
         self._seed = seed
+        self._workdir = workdir
+        self._base = task.base_commit
         self._history = _history(episode)
 
     async def play(self) -> Trajectory:
+        self._base = await self._bounded(base_of(self._sandbox, self._base, self._workdir))
         await self._replay()
         if self._room() <= 0:  # the opening alone leaves no room for a response
             return self._end(StopReason.CONTEXT_LIMIT, "", None)
@@ -212,7 +226,7 @@ class _Player:
         """
         if stop_reason is not StopReason.SUBMITTED:
             return ""
-        return await self._bounded(take_patch(self._sandbox, self._task.base_commit))
+        return await self._bounded(take_patch(self._sandbox, self._base, self._workdir))
 
     def _end(self, stop_reason: StopReason, patch: str, last_turn: StoredTurn | None) -> Trajectory:
         self._journal.finish_episode(self._episode.key, stop_reason, patch, last_turn)
