@@ -1,0 +1,264 @@
+"""What a row costs from clone to verdict, beside the same steps by hand with git, uv and pytest; and a second episode.
+
+    python benchmarks/environments.py ROWS.jsonl --repos DIR [--select REGEX] [--limit 6] [--json]
+
+By hand: a shared clone at the base commit, `uv venv`, `uv pip install` of the row's requirements and of the repository
+as releases were on the row's day, then the row's test command without and with the gold patch. Ours: `tasks validate
+--repeats 1`, which is that in sandboxes and a search for leaks. Both start without the environment and with packages
+fetched (a first pass of each is not timed). `second start` is what stands between a second episode on the task and its
+first command: prepare, create, run `true`. Rows that one of the two brings to no verdict are told and not counted.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+
+from rich.console import Console
+from rich.table import Table
+
+from turnwise.errors import TurnwiseError
+from turnwise.pipeline.recipe import SandboxTable
+from turnwise.pipeline.validation import validate_tasks
+from turnwise.sandbox import LocalBackend
+from turnwise.tasks import EnvironmentStore, read_tasks
+from turnwise.tasks.checkout.bench import uv_executable
+from turnwise.tasks.checkout.install import pip_arguments
+from turnwise.tasks.checkout.pythons import find_python
+from turnwise.tasks.select import select
+from turnwise.types import Checkout, Task
+
+_STEP_S = 1_800.0
+_STARTS = 7
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds from clone to verdict by hand and by Turnwise, and milliseconds to a second episode's first command."""
+
+    instance_id: str
+    by_hand_s: float
+    ours_s: float
+    second_start_ms: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ours_s / self.by_hand_s
+
+
+class ByHandError(Exception):
+    """A step by hand failed."""
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """The steps of somebody who checks one row in a fresh folder; `uv_cache` is what uv keeps between rows."""
+
+    task: Task
+    repository: Path
+    folder: Path
+    uv_cache: Path
+
+    def run(self) -> None:
+        """Raises ByHandError where a step fails, or the verdict is not that of a sound row."""
+        self._clone()
+        self._install()
+        self._apply(self.task.test_patch)
+        if self._tests() == 0:
+            raise ByHandError("the tests pass without the gold patch")
+        self._apply(self.task.patch)
+        self._tests()
+
+    @property
+    def _root(self) -> Path:
+        return self.folder / "repository"
+
+    def _clone(self) -> None:
+        options = ("-q", "--shared", "--no-checkout")
+        self._do("git", "clone", *options, str(self.repository), str(self._root), at=self.folder)
+        self._do("git", "checkout", "-q", self.task.base_commit)
+
+    def _install(self) -> None:
+        assert isinstance(self.task.environment, Checkout)
+        row = self.task.environment.installation
+        python = find_python(row.python)
+        if python is None:
+            raise ByHandError(f"no Python {row.python}")
+        self._do(str(uv_executable()), "venv", "-q", "--seed", "--python", str(python.executable), str(self._venv))
+        for command in row.pre_install:
+            self._do("bash", "-c", command)
+        self._needs([*(f"-r{file}" for file in row.requirement_files), *row.pip_packages])
+        for command in row.install:
+            arguments = pip_arguments(command)
+            if arguments is None:
+                self._do("bash", "-c", command)
+            else:
+                self._pip(arguments)
+        self._pip(["pytest"])
+
+    def _needs(self, arguments: Sequence[str]) -> None:
+        """Together, or one after the other where rows pin what does not go together."""
+        try:
+            if arguments:
+                self._pip(arguments)
+        except ByHandError:
+            for one in arguments:
+                self._pip([one])
+
+    def _pip(self, arguments: Sequence[str]) -> None:
+        until = f"--exclude-newer={self.task.created_at[:10]}"
+        command = [
+            str(uv_executable()),
+            "pip",
+            "install",
+            "-q",
+            "--python",
+            str(self._venv / "bin" / "python"),
+            *arguments,
+        ]
+        if self._try(*command, until).returncode:
+            self._do(*command)
+
+    @property
+    def _venv(self) -> Path:
+        return self.folder / "venv"
+
+    def _apply(self, patch: str) -> None:
+        (self.folder / "patch").write_text(patch)
+        self._do("git", "apply", "--whitespace=nowarn", str(self.folder / "patch"))
+
+    def _tests(self) -> int:
+        assert self.task.test_run is not None
+        return self._try("bash", "-c", self.task.test_run.command).returncode
+
+    def _do(self, *command: str, at: Path | None = None) -> None:
+        done = self._try(*command, at=at)
+        if done.returncode:
+            words = done.stdout.decode(errors="replace").strip().splitlines() or ["no message"]
+            raise ByHandError(f"{' '.join(command)[:80]}: {words[-1][:200]}")
+
+    def _try(self, *command: str, at: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+        env = os.environ | {"PATH": f"{self._venv / 'bin'}:{os.environ['PATH']}", "VIRTUAL_ENV": str(self._venv)}
+        env |= {"UV_CACHE_DIR": str(self.uv_cache), "UV_LINK_MODE": "copy", "UV_NO_CONFIG": "1"}
+        return subprocess.run(
+            command,
+            cwd=at or self._root,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_STEP_S,
+            check=False,
+        )
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Everything lies in `folder`: what both keep between rows, and what is made anew for each."""
+
+    repos: Path
+    folder: Path
+
+    def measure(self, task: Task) -> Measured:
+        """Both, each once untimed and once timed. Raises ByHandError and TurnwiseError."""
+        times = []
+        for timed in (False, True):
+            by_hand_s, ours_s = self._by_hand(task), self._ours(task)
+            times += [(by_hand_s, ours_s)] if timed else []
+        return Measured(task.instance_id, *times[0], asyncio.run(self._second_start(task)))
+
+    def _by_hand(self, task: Task) -> float:
+        name = task.repo.replace("/", "__")
+        repository = next(path for path in (self.repos / name, self.repos / f"{name}.git") if path.is_dir())
+        with tempfile.TemporaryDirectory(dir=self.folder) as fresh:
+            started = time.perf_counter()
+            ByHand(task, repository, Path(fresh), self.folder / "uv").run()
+            return time.perf_counter() - started
+
+    def _ours(self, task: Task) -> float:
+        shutil.rmtree(self._cache / "checkouts", ignore_errors=True)
+        out = self.folder / "verdicts.jsonl"
+        out.unlink(missing_ok=True)
+        started = time.perf_counter()
+        environments = EnvironmentStore(self._cache, self.repos)
+        verdicts = validate_tasks(
+            [task], out, sandbox=SandboxTable(), repeats=1, workers=1, tell=lambda _: None, environments=environments
+        )
+        if not verdicts[0].admitted:
+            raise ByHandError(f"not admitted: {verdicts[0].reason}")
+        return time.perf_counter() - started
+
+    @property
+    def _cache(self) -> Path:
+        return self.folder / "turnwise"
+
+    async def _second_start(self, task: Task) -> float:
+        """The median of several, after a first."""
+        store, backend = EnvironmentStore(self._cache, self.repos), LocalBackend()
+        starts = []
+        for _ in range(_STARTS + 1):
+            started = time.perf_counter()
+            async with backend.create(await store.prepare(task)) as sandbox:
+                await sandbox.exec("true", 60)
+                starts.append((time.perf_counter() - started) * 1000)
+        await backend.close()
+        return median(starts[1:])
+
+
+def measured(benchmark: Benchmark, tasks: Sequence[Task], console: Console) -> Iterator[Measured]:
+    """One row after the other; those that do not come to a verdict are told."""
+    for task in tasks:
+        try:
+            yield benchmark.measure(task)
+        except (ByHandError, TurnwiseError) as error:
+            console.print(f"{task.instance_id}: not counted: {error}", style="yellow", markup=False)
+
+
+def table(found: Sequence[Measured]) -> Table:
+    """The rows, and their means."""
+    shown = Table("row", "by hand, s", "Turnwise, s", "ratio", "second start, ms")
+    for one in found:
+        times = (f"{one.by_hand_s:.1f}", f"{one.ours_s:.1f}", f"{one.ratio:.2f}", f"{one.second_start_ms:.0f}")
+        shown.add_row(one.instance_id, *times)
+    shown.add_section()
+    totals = (mean(one.by_hand_s for one in found), mean(one.ours_s for one in found))
+    worst = max(one.second_start_ms for one in found)
+    shown.add_row("mean", *(f"{s:.1f}" for s in totals), f"{totals[1] / totals[0]:.2f}", f"{worst:.0f} (worst)")
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("--repos", type=Path, required=True)
+    parser.add_argument("--select", default=None)
+    parser.add_argument("--limit", type=int, default=6)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    tasks = read_tasks(arguments.rows)
+    if arguments.select:
+        tasks = select(tasks, arguments.select)
+    console = Console(stderr=arguments.json)
+    with tempfile.TemporaryDirectory(prefix="turnwise-benchmark-") as folder:
+        benchmark = Benchmark(arguments.repos.absolute(), Path(folder))
+        found = list(measured(benchmark, tasks[: arguments.limit], console))
+    if not found:
+        raise SystemExit("no row came to a verdict")
+    if arguments.json:
+        rows = [vars(one) | {"ratio": one.ratio} for one in found]
+        ratio = sum(one.ours_s for one in found) / sum(one.by_hand_s for one in found)
+        print(json.dumps({"rows": rows, "ratio": ratio}))
+    else:
+        console.print(table(found))
+
+
+if __name__ == "__main__":
+    main()
