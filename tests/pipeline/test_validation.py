@@ -108,6 +108,12 @@ def test_what_is_wrong_with_the_patches_is_told(gate):
     assert "field 'test_patch' does not apply" in hidden.reason
 
 
+def test_tests_that_end_otherwise_without_the_fix_are_a_remark(gate):
+    (verdict,) = gate.check(gate.task(pass_to_pass=(KEPT, *gate.world.task.fail_to_pass)))
+    assert (verdict.admitted, verdict.empty) == (True, True)
+    assert "tests/test_calc.py::test_add of PASS_TO_PASS does not pass" in verdict.reason
+
+
 def test_a_test_that_disagrees_with_itself_is_flaky(gate):
     """Of twelve tests that toss a coin, all end the same in two runs once in 4096 times."""
     names = [f"test_chance_{n}" for n in range(12)]

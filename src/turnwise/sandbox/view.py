@@ -37,6 +37,7 @@ _IMAGE_ENV = {
     "GIT_CONFIG_KEY_0": "safe.directory",
     "GIT_CONFIG_VALUE_0": "*",
 }
+_PACKAGES = ("site-packages", "dist-packages", "_bundled", "google-cloud-sdk")
 _ETC_FROM_HOST = (
     "alternatives",
     "ld.so.cache",
@@ -85,11 +86,12 @@ def python_prefixes() -> tuple[str, ...]:
 def masked(prefixes: tuple[str, ...]) -> tuple[str, ...]:
     """The directories with packages of Pythons anywhere on the host (half a second; once per process).
 
-    Wheels count: pip's own carries copies of some packages, and Debian and ensurepip keep more.
+    Wheels count: pip's own carries copies of some packages, and Debian and ensurepip keep more. So does a program that
+    brings its own copies of much of the registry.
     """
     roots = ("/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/local", *prefixes)
     below = [path for path in roots if Path(path).is_dir()]
-    named = " -o ".join(f"-name {name}" for name in ("site-packages", "dist-packages", "_bundled")).split()
+    named = " -o ".join(f"-name {name}" for name in _PACKAGES).split()
     command = ["find", *below, "-xdev", "-type", "d", "(", *named, ")", "-prune", "-print0"]
     listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
     found = {Path(os.fsdecode(name)) for name in listed.split(b"\0") if name}

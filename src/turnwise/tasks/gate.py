@@ -14,7 +14,7 @@ IDLE_PATCH = (
     "--- /dev/null\n+++ b/turnwise-idle.txt\n@@ -0,0 +1 @@\n+nothing\n"
 )
 _RAN = (VerdictKind.RESOLVED, VerdictKind.UNRESOLVED)
-_NETWORK_CAN_MEND = (VerdictKind.UNRESOLVED, VerdictKind.TESTS_TIMED_OUT)
+_UNPAID = (VerdictKind.UNRESOLVED, VerdictKind.TESTS_TIMED_OUT)
 _BROKEN_REFERENCE = re.compile(
     r"^(?:E\s+|(?:FAILED|ERROR) .* - )?(AttributeError|ImportError|ModuleNotFoundError)\b", re.MULTILINE
 )
@@ -44,22 +44,22 @@ async def check_task(task: Task, trials: Trials, repeats: int = 1) -> GateVerdic
     while len(golds) < repeats and golds[-1].kind in _RAN:
         golds.append(await trials.verify(task.patch))
     gold, flaky = all(verdict.resolved for verdict in golds), _disagreeing(golds)
-    network = not gold and not flaky and golds[0].kind in _NETWORK_CAN_MEND and await _resolves_online(task, trials)
+    network = not gold and not flaky and golds[0].kind in _UNPAID and await _resolves_online(task, trials)
     idle = await trials.verify(IDLE_PATCH)
     faults = [
         *([(Fault.LEAK, f"the sandbox shows the solution: {_some(leaks)}")] if leaks else []),
         *([(Fault.FLAKY, f"the gold patch ends differently from run to run: {_some(flaky)}")] if flaky else []),
         *([(Fault.NETWORK, "the gold patch resolves only with network")] if network else []),
         *([] if gold or flaky or network else [(Fault.GOLD, f"the gold patch ends {_ending(golds)}")]),
-        *((Fault.EMPTY, f"without the fix {text}") for text in _idle_faults(idle)),
+        *([(Fault.EMPTY, f"without the fix the tests end {_ended(idle)}")] if idle.kind not in _UNPAID else []),
     ]
     return GateVerdict(
         instance_id=task.instance_id,
         admitted=not faults,
-        reason="; ".join(text for _, text in faults) or _remark(idle),
+        reason="; ".join([text for _, text in faults] or _remarks(idle)) or None,
         fault=faults[0][0] if faults else None,
         gold=gold,
-        empty=not any(fault is Fault.EMPTY for fault, _ in faults),
+        empty=idle.kind in _UNPAID,
         flaky=tuple(flaky),
         network=network,
         leaks=tuple(leaks),
@@ -80,27 +80,30 @@ def _disagreeing(runs: Sequence[Verdict]) -> list[str]:
 
 def _ending(runs: Sequence[Verdict]) -> str:
     """How the first run that did not resolve ended."""
-    verdict = next(run for run in runs if not run.resolved)
+    return _ended(next(run for run in runs if not run.resolved))
+
+
+def _ended(verdict: Verdict) -> str:
     return f"{verdict.kind}: {verdict.reason}" if verdict.reason else str(verdict.kind)
 
 
-def _idle_faults(idle: Verdict) -> Iterator[str]:
-    """What is wrong with how the tests end without the fix."""
+def _remarks(idle: Verdict) -> Iterator[str]:
+    """What is odd about how an admitted task's tests end without the fix; the paper's filters ask for some of it.
+
+    Tests that do not end as the row says are common in public rows (test ids that several tests share, for one); they
+    make a task no less sound, as long as all of them together are passed by the fix alone.
+    """
     if idle.kind is not VerdictKind.UNRESOLVED:
-        yield f"the tests end {idle.kind}" + (f": {idle.reason}" if idle.reason else "")
-        return
+        yield f"without the fix the tests end {_ended(idle)}"
+    found = _BROKEN_REFERENCE.search(idle.log)
+    if found:
+        yield f"without the fix tests end with {found[1]}"
     passing = [test_id for test_id, outcome in idle.fail_to_pass.items() if outcome == "passed"]
     broken = [test_id for test_id, outcome in idle.pass_to_pass.items() if outcome not in ("passed", "skipped")]
     if passing:
-        yield f"{_some(passing)} of FAIL_TO_PASS passes"
+        yield f"without the fix {_some(passing)} of FAIL_TO_PASS passes"
     if broken:
-        yield f"{_some(broken)} of PASS_TO_PASS does not pass"
-
-
-def _remark(idle: Verdict) -> str | None:
-    """What the paper's filters ask of an admitted task: whether its tests fail on a name that is not there."""
-    found = _BROKEN_REFERENCE.search(idle.log)
-    return f"without the fix tests end with {found[1]}" if found else None
+        yield f"without the fix {_some(broken)} of PASS_TO_PASS does not pass"
 
 
 def _some(items: Sequence[str]) -> str:

@@ -31,9 +31,9 @@ class Fault(StrEnum):
 class GateVerdict(BaseModel):
     """What the gate says of a task: one line of its verdicts file.
 
-    `gold`: the gold patch resolved in every run. `empty`: without it every test ends as the row says. `flaky` are the
-    tests that ended differently under the gold patch. `network`: it resolves only with network. `leaks` are what the
-    agent's sandbox shows of the solution. `build_s` is what the environment took when it was built, `test_s` the
+    `gold`: the gold patch resolved in every run. `empty`: a patch that does nothing does not resolve it. `flaky` are
+    the tests that ended differently under the gold patch. `network`: it resolves only with network. `leaks` are what
+    the agent's sandbox shows of the solution. `build_s` is what the environment took when it was built, `test_s` the
     longest run of the tests. `reason` of an admitted task is a remark.
 
     >>> GateVerdict(instance_id="a__b-1", admitted=True, gold=True, empty=True).flaky

@@ -127,6 +127,7 @@ class Start(NamedTuple):
     fingerprint: Fingerprint
     hooks: FrozenSet[Any]
     tracers: Tuple[Any, Any]
+    files: FrozenSet[str]
 
 
 LISTENERS: List[Callable[[str], None]] = []
@@ -164,10 +165,11 @@ class Guard(metaclass=Sealed):
     def start(self, pluginmanager: Any) -> None:
         """Take the fingerprint: every plugin of the environment is imported by now, and no code of the repository.
 
-        A repository that is pytest, or a plugin of it, is judged by itself: what it registered is taken as right.
+        A repository that is pytest, or a plugin of it, is judged by itself: what it registered, and what pytest's own
+        files register later, is taken as right.
         """
         hooks = frozenset(implementation.function for _, implementation in _implementations(pluginmanager))
-        self._start.append(Start(Fingerprint(), hooks, (sys.gettrace(), sys.getprofile())))
+        self._start.append(Start(Fingerprint(), hooks, (sys.gettrace(), sys.getprofile()), frozenset(_own_files())))
         if hasattr(sys, "addaudithook"):
             sys.addaudithook(self._make_audit())
 
@@ -251,7 +253,7 @@ class Guard(metaclass=Sealed):
         if code is None:
             return False
         path = str(Path(code.co_filename).absolute())
-        if path in self._suspects:
+        if path in self._suspects and path not in self._start[0].files:
             return False
         line = linecache.getline(path, code.co_firstlineno).strip()
         return line.startswith((f"def {code.co_name}", f"async def {code.co_name}", "@")) or "lambda" in line
@@ -278,6 +280,13 @@ class Guard(metaclass=Sealed):
                     alarm(f"{args[1]} of {args[0].__qualname__}, a function of the test machinery, was set")
 
         return audit
+
+
+def _own_files() -> Iterator[str]:
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name.startswith(PACKAGES) and file is not None:
+            yield str(Path(file).absolute())
 
 
 def who_raised(traceback: Any) -> Any:
