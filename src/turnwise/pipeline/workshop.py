@@ -1,6 +1,7 @@
 """From a recipe to what it names: tasks, policy, sandboxes, collectors, trainers. Only here are backends chosen."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,12 +157,15 @@ def open_environments(
     return LimitedEnvironments(made_by or open_store(repos), sandbox_limits(sandbox))
 
 
-def open_store(repos: str | Path | None) -> EnvironmentStore:
-    """The store that builds environments; `repos` holds clones of the tasks' repositories. Raises InputError."""
+def open_store(repos: str | Path | None, known: Mapping[str, Path] | None = None) -> EnvironmentStore:
+    """The store that builds environments; `repos` holds clones of the tasks' repositories. Raises InputError.
+
+    `known` are repositories by name ("owner/name") that lie elsewhere.
+    """
     folder = None if repos is None else Path(repos)
     if folder is not None and not folder.is_dir():
         raise InputError(f"tasks.repos: {folder}: no such folder")
-    return EnvironmentStore(repos=folder)
+    return EnvironmentStore(repos=folder, known=known)
 
 
 def sandbox_limits(sandbox: SandboxTable) -> Limits:

@@ -27,16 +27,18 @@ class EnvironmentStore:
     """Builds environments and repository roots under `cache_dir` once and hands out what sandboxes start from.
 
     `repos` is a folder of clones and mirrors, named <owner>__<name>, for the tasks of public repositories; what is not
-    there is cloned.
+    there is cloned. `known` are repositories by name, "owner/name", that lie elsewhere.
 
     >>> store = EnvironmentStore()  # doctest: +SKIP
     >>> (await store.prepare(task)).workdir  # doctest: +SKIP
     '/testbed'
     """
 
-    def __init__(self, cache_dir: Path | None = None, repos: Path | None = None) -> None:
+    def __init__(
+        self, cache_dir: Path | None = None, repos: Path | None = None, known: Mapping[str, Path] | None = None
+    ) -> None:
         self.cache_dir = (cache_dir or default_cache_dir()).absolute()
-        self._checkouts = CheckoutStore(self.cache_dir, repos)
+        self._checkouts = CheckoutStore(self.cache_dir, repos, known=known)
         self._prepared: dict[tuple[str, bool], SandboxSpec] = {}
 
     async def prepare(self, task: Task, hidden_tests: bool = False) -> SandboxSpec:
