@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turnwise.cli.tasks import STOPPED, Backend, SandboxRecipe, SandboxSet, backend_key, bar, show_funnel
+from turnwise.errors import InputError
 
 if TYPE_CHECKING:
     from turnwise.pipeline.mining import Mined
@@ -47,6 +48,8 @@ def mine(
     from turnwise.pipeline.mining import Mining, mine_tasks, mining_steps
     from turnwise.tasks.mine import Rules, find_candidates, open_history, repository_name
 
+    if out.suffix != ".jsonl":  # what its rows are is told by its name when it is read again
+        raise InputError(f"{out}: should be a .jsonl file")
     settings = sandbox_settings(recipe, [*(set_ or []), *backend_key(sandbox)])
     rules = Rules(max_files, max_lines, since.date() if since else None)
     history, tip = open_history(path, ref)
@@ -70,7 +73,8 @@ def mine(
         raise typer.Exit(STOPPED) from None
     show_funnel("mine", "commits looked at", prospects.commits, mining_steps(prospects, verdicts))
     admitted = sum(verdict.admitted for verdict in verdicts.values())
-    print(f"{admitted} tasks → {out}, verdicts → {verdicts_file}" if admitted else "no task was admitted")
+    tasks = "1 task" if admitted == 1 else f"{admitted} tasks"
+    print(f"{tasks} → {out}, verdicts → {verdicts_file}" if admitted else "no task was admitted")
 
 
 def _mined_line(mined: "Mined") -> str:

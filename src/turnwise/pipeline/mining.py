@@ -13,8 +13,7 @@ from turnwise.store.lock import lock_run
 from turnwise.tasks import check_task
 from turnwise.tasks.filters import Step
 from turnwise.tasks.gate import IDLE_PATCH
-from turnwise.tasks.mine import Candidate, Measured, MinedFile, Prospects, is_thin, settle_tests, told_problem
-from turnwise.tasks.mine.story import told_symptom
+from turnwise.tasks.mine import Candidate, Measured, MinedFile, Prospects, settle_tests, told_problem, told_symptom
 from turnwise.tasks.verdicts import Fault, GateVerdict, VerdictFile
 from turnwise.types import SuiteResult, Task
 
@@ -196,9 +195,9 @@ class _Trial:
 
     async def _problem(self, trials: SandboxTrials, test_ids: Sequence[str]) -> str:
         """What the commits tell; where that is little, also what the failing tests show."""
-        one, told = self._candidate, self._task.problem_statement
-        if not is_thin(told):
-            return told
+        one = self._candidate
+        if not one.is_thin:
+            return self._task.problem_statement
         run = await self._outcomes(trials, IDLE_PATCH, explain=True)
         symptom = told_symptom(run.failures, self._task.patch, one.test_files, test_ids)
         return told_problem(one.change, one.linked, self._task.patch, symptom)

@@ -1,7 +1,5 @@
 """One past for all tests of the room; they only read it."""
 
-from pathlib import Path
-
 import pytest
 
 from .past import Past, make_past

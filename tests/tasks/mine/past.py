@@ -5,8 +5,20 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+CALC = """\
+def add(a, b):
+    return a - b
+
+
+def halve(a):
+    return a // 2
+
+
+def twice(a):
+    return a
+"""
 BASE = {
-    "calc.py": "def add(a, b):\n    return a - b\n\n\ndef halve(a):\n    return a // 2\n\n\ndef twice(a):\n    return a\n",
+    "calc.py": CALC,
     "tests/test_calc.py": "import calc\n\n\ndef test_zero():\n    assert calc.add(0, 0) == 0\n",
 }
 SUM_TEST = "\n\ndef test_sum():\n    assert calc.add(2, 3) == 5\n"
@@ -103,12 +115,15 @@ class Past:
         return {name: (self.folder / name).read_text() + text}
 
 
-def make_past(folder: Path) -> Past:
-    """Oldest first: root, feature, untested, sign (a merge), half (a squash), large, toss, docs."""
+def make_past(folder: Path, also: dict[str, str] | None = None) -> Past:
+    """Oldest first: root, feature, untested, sign (a merge), half (a squash), large, toss, docs.
+
+    `also` are more files of the root.
+    """
     folder.mkdir(parents=True)
     past = Past(folder)
     past.git("init", "-q")
-    past.commit("root", "Begin", BASE)
+    past.commit("root", "Begin", BASE | (also or {}))
     thrice = past.added("calc.py", "\n\ndef thrice(a):\n    return 3 * a\n")
     past.commit("feature", "Add thrice", thrice | {"tests/test_thrice.py": "def test_nothing():\n    pass\n"})
     past.commit("untested", "Fix twice", past.change("calc.py", "return a\n", "return 2 * a\n"))

@@ -48,7 +48,7 @@ def test_the_split_is_decided_anew_with_each_task(tmp_path):
 def test_a_file_of_something_else_is_left_alone(tmp_path):
     path = tmp_path / "tasks.jsonl"
     path.write_text(json.dumps({"note": "mine"}) + "\n")
-    with pytest.raises(InputError, match="exists and is no file of tasks .*name another file with --out"):
+    with pytest.raises(InputError, match=r"exists and is no file of tasks .*name another file with --out"):
         MinedFile(path, 0.25)
     write_tasks(path, [replace(TASK, meta={})])
     with pytest.raises(InputError, match="tasks that were not mined, such as a__b-1"):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from turnwise.tasks.mine import find_candidates, is_thin, open_history, told_problem
+from turnwise.tasks.mine import find_candidates, open_history, told_problem, told_symptom
 from turnwise.tasks.mine.candidates import Rules
 from turnwise.tasks.mine.commits import Change, Commit
-from turnwise.tasks.mine.story import Links, told_symptom
+from turnwise.tasks.mine.story import Links, is_thin_alone
 from turnwise.types import Frame, TestFailure
 
 PATCH = (
@@ -26,17 +26,15 @@ def told(message, *merged, linked=(), symptom=""):
 
 def test_a_pull_request_is_told_without_its_frame(past):
     history, tip = open_history(past.folder, "HEAD")
-    sign, half = [
-        one for one in find_candidates(history, tip, "a/b", Rules()).candidates if "pull" in one.task.meta
-    ][::-1]
+    sign, half = [one for one in find_candidates(history, tip, "a/b", Rules()).candidates if "pull" in one.task.meta][
+        ::-1
+    ]
     assert sign.task.problem_statement.startswith("add gives a wrong sum\n\nadd(2, 3) gives -1, and add(2, -3)")
     assert sign.task.problem_statement.endswith("It should give the sum of both.\n")
     assert half.task.problem_statement == "Fix halves of odd numbers\n\n* halve(3) was cut to 1\n"
 
 
-@pytest.mark.parametrize(
-    "line", ["return a + b", "    return a + b", "Use `return a + b` there.", "* return a + b", "if a:"]
-)
+@pytest.mark.parametrize("line", ["return a + b", "    return a + b", "Use `return a + b` there.", "if a:"])
 def test_a_paragraph_that_shows_the_fix_goes(line):
     assert told(f"Sums are wrong\n\nFirst.\n{line}\nMore of it.\n\nLast.") == "Sums are wrong\n\nLast.\n"
 
@@ -56,10 +54,19 @@ def test_trailers_links_and_merge_lines_go():
 def test_a_thin_text_is_told_further_until_it_is_not():
     long = "A sum is not a difference. " * 8
     merged = ("Add tests", "Sums are wrong", "Mind negative numbers\n\nThey have a sign.")
-    assert told("Sums are wrong", *merged, linked=["Sums, again (#3)"], symptom="add(2, 3) gives -1") == (
-        "Sums are wrong\n\nMind negative numbers\n\nThey have a sign.\n\nSums, again\n\nadd(2, 3) gives -1\n"
+    assert told("Sums are wrong", *merged, linked=["Sums, again (#3)"]) == (
+        "Sums are wrong\n\nMind negative numbers\n\nThey have a sign.\n\nSums, again\n"
+    )
+    assert told("Sums are wrong\n\n* Turn it", *merged, long, linked=["Again"], symptom="add(2, 3) gives -1") == (
+        f"Sums are wrong\n\nadd(2, 3) gives -1\n\n{long.strip()}\n"
     )
     assert told(f"Sums\n\n{long}", *merged, linked=["Earlier"], symptom="shown") == f"Sums\n\n{long.strip()}\n"
+    assert not is_thin_alone(change(f"Sums\n\n{long}"), PATCH)
+    assert is_thin_alone(change("Sums", long), PATCH)
+
+
+def test_of_a_list_only_the_entry_that_shows_the_fix_goes():
+    assert told("Sums\n\n- are wrong\n- return a + b\n  it is\n- always") == "Sums\n\n- are wrong\n- always\n"
 
 
 def test_entries_that_tell_of_the_work_go_with_all_their_lines():
@@ -69,7 +76,6 @@ def test_entries_that_tell_of_the_work_go_with_all_their_lines():
 
 def test_a_text_of_nothing_but_the_fix_is_empty():
     assert told("return a + b") == ""
-    assert is_thin(told("Sums are wrong"))
 
 
 def test_earlier_commits_on_the_same_issue_are_linked():

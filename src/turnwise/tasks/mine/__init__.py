@@ -5,7 +5,7 @@ from turnwise.tasks.mine.commits import open_history
 from turnwise.tasks.mine.measure import Measured, settle_tests
 from turnwise.tasks.mine.mined import MinedFile
 from turnwise.tasks.mine.names import repository_name
-from turnwise.tasks.mine.story import is_thin, told_problem
+from turnwise.tasks.mine.story import told_problem, told_symptom
 
 __all__ = [
     "Candidate",
@@ -14,9 +14,9 @@ __all__ = [
     "Prospects",
     "Rules",
     "find_candidates",
-    "is_thin",
     "open_history",
     "repository_name",
     "settle_tests",
     "told_problem",
+    "told_symptom",
 ]

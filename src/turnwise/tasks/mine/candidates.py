@@ -13,7 +13,7 @@ from turnwise.tasks.diffs import PatchSize, patch_size
 from turnwise.tasks.filters import Step
 from turnwise.tasks.mine.commits import Change, Commit, iso, read_changes, read_commits, read_patch
 from turnwise.tasks.mine.names import instance_ids, pull_of
-from turnwise.tasks.mine.story import Links, is_chore, says_work, told_problem
+from turnwise.tasks.mine.story import Links, is_chore, is_thin_alone, says_work, told_problem
 from turnwise.types import Checkout, Task
 
 _IS_FIX = re.compile(
@@ -37,12 +37,14 @@ class Rules:
 @dataclass(frozen=True)
 class Candidate:
     """A commit that may become a task. `task` is the row without its tests' ids, which only runs can tell; `test_files`
-    are those that the runs are of."""
+    are those that the runs are of. `is_thin`: what its tests show should be told with it, and `linked`, before other
+    messages."""
 
     change: Change
     task: Task
     test_files: tuple[str, ...]
-    linked: tuple[str, ...] = ()
+    linked: tuple[str, ...]
+    is_thin: bool
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class _Draft:
             return None
         linked = self.links.of(self.change)
         task = self._task(gold, tests, told_problem(self.change, linked, gold))
-        return Candidate(self.change, task, _files_to_run(self.change), tuple(linked))
+        return Candidate(self.change, task, _files_to_run(self.change), tuple(linked), is_thin_alone(self.change, gold))
 
     def _task(self, gold: str, tests: str, problem: str) -> Task:
         commit, pull = self.change.commit, pull_of(self.change.commit)

@@ -74,19 +74,32 @@ class Links:
 
 
 def told_problem(change: Change, linked: Sequence[str], patch: str, symptom: str = "") -> str:
-    """The problem as the commits tell it: the change's own text and, as long as that is thin, the entries of what it
-    squashes, the messages that it merges, those linked, and `symptom`.
+    """The problem as the commits tell it: the change's own text and, as long as that is thin, `symptom`, what it
+    squashes and merges, and `linked` messages.
 
     Trailers, merge lines and what only tells of the work are left out, and every paragraph that shows a line of the
-    fix. At most `MAX_CHARS` characters; empty where nothing remains.
+    fix. At most `MAX_CHARS` characters; empty where nothing remains. With a symptom the mere titles of what was
+    squashed and merged are left out too, for they tell how the problem was solved rather than what it was.
     """
-    own, entries = _own_and_squashed(change.commit.message)
+    own, squashed = _own_and_squashed(change.commit.message)
     telling = [commit.message for commit in change.merged[:_MAX_MERGED] if not says_work(commit.title)]
     merged = [_own_and_squashed(message)[0] for message in telling]
+    if symptom:
+        squashed, merged = [], [lines for lines in merged if not is_thin("\n".join(lines))]
     earlier = [_own_and_squashed(message)[0] for message in linked]
+    return _told([own, symptom.splitlines(), squashed, *merged, *earlier], patch)
+
+
+def is_thin_alone(change: Change, patch: str) -> bool:
+    """Whether a change's own text is so thin that what its tests show of the problem is worth a run."""
+    return is_thin(_told([_own_and_squashed(change.commit.message)[0]], patch))
+
+
+def _told(parts: Sequence[Sequence[str]], patch: str) -> str:
+    """As many of the parts as it takes, each less what shows the fix and what was told before."""
     fix, told = _fix_lines(patch), set[str]()
     text = ""
-    for part in (own, entries, *merged, *earlier, symptom.splitlines()):
+    for part in parts:
         if is_thin(text):
             kept = (block for block in _blocks(part) if not any(_shows_fix(line, fix) for line in block.lines))
             new = "".join(block.text for block in kept if not _is_told(block.lines[0], told)).strip("\n")
@@ -95,7 +108,7 @@ def told_problem(change: Change, linked: Sequence[str], patch: str, symptom: str
 
 
 def is_thin(text: str) -> bool:
-    """Whether a problem is told in so few words that what its tests show should be told too."""
+    """Whether a problem is told in too few words."""
     return len(text.split()) < THIN_WORDS
 
 
