@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from turnwise import __version__
-from turnwise.cli import evaluations, runs, tasks
+from turnwise.cli import evaluations, mining, runs, tasks
 from turnwise.errors import TurnwiseError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command()(evaluations.verify)
 app.command()(evaluations.compare)
 app.command()(runs.report)
 app.command()(runs.export)
+tasks.app.command("mine")(mining.mine)
 app.add_typer(tasks.app, name="tasks")
 
 

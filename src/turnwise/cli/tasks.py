@@ -13,7 +13,7 @@ from turnwise.errors import InputError, TaskError, TurnwiseError
 
 if TYPE_CHECKING:
     from turnwise.tasks import Built
-    from turnwise.tasks.filters import Funnel
+    from turnwise.tasks.filters import Step
     from turnwise.tasks.verdicts import GateVerdict
     from turnwise.types import Task
 
@@ -32,6 +32,13 @@ Split = Annotated[str | None, typer.Option(help="Only tasks with this `meta.spli
 Repos = Annotated[
     Path | None,
     typer.Option(help="Folder of clones or mirrors named OWNER__NAME or OWNER__NAME.git; others are cloned."),
+]
+Backend = Annotated[
+    Literal["local", "docker", "kubernetes"] | None, typer.Option(help="Short for `--set sandbox.backend=…`.")
+]
+SandboxRecipe = Annotated[Path | None, typer.Option(help="Take the sandbox's settings from here.")]
+SandboxSet = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For example `sandbox.memory_mb=4096`.")
 ]
 NewFile = Annotated[Path, typer.Option(help="File to write; an existing one is left alone.")]
 
@@ -101,7 +108,7 @@ def build(
     if repos is not None and not repos.is_dir():
         raise InputError(f"--repos {repos}: no such folder")
     tasks, refused = _chosen(source, select, None)
-    with _bar("building", len(tasks)) as advance:
+    with bar("building", len(tasks)) as advance:
 
         def tell(task: "Task", outcome: Built | TurnwiseError) -> None:
             advance(_build_line(task, outcome))
@@ -118,17 +125,13 @@ def validate(
     source: Source,
     out: Annotated[Path, typer.Option(help="File of verdicts; those that it holds are not done again.")],
     repos: Repos = None,
-    sandbox: Annotated[
-        Literal["local", "docker", "kubernetes"] | None, typer.Option(help="Short for `--set sandbox.backend=…`.")
-    ] = None,
+    sandbox: Backend = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of the gold patch that must agree test by test.")] = 3,
     workers: Annotated[int, typer.Option(min=1, help="Tasks at once.")] = 2,
     select: Select = None,
     split: Split = None,
-    recipe: Annotated[Path | None, typer.Option(help="Take the sandbox's settings from here.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For example `sandbox.memory_mb=4096`.")
-    ] = None,
+    recipe: SandboxRecipe = None,
+    set_: SandboxSet = None,
 ) -> None:
     """The gate: find out by running them which tasks may be trained on, and write a JSON line a task.
 
@@ -139,11 +142,10 @@ def validate(
     from turnwise.config import sandbox_settings
     from turnwise.pipeline.validation import validate_tasks
 
-    given = [] if sandbox is None else [f"sandbox.backend={sandbox}"]
-    settings = sandbox_settings(recipe, [*(set_ or []), *given])
+    settings = sandbox_settings(recipe, [*(set_ or []), *backend_key(sandbox)])
     tasks, refused = _chosen(source, select, split)
     try:
-        with _bar("validating", len(tasks)) as advance:
+        with bar("validating", len(tasks)) as advance:
             verdicts = validate_tasks(
                 tasks,
                 out,
@@ -222,9 +224,14 @@ def filter_tasks(
     known = read_verdicts(verdicts) if verdicts else None
     tasks, refused = _chosen(source, select, split)
     passed = funnel(tasks, paper_filters(max_files, max_lines, max_llm_score, known))
-    _show_funnel(passed, len(tasks))
+    show_funnel("filter", "read", len(tasks), passed.steps)
     _write(out, passed.tasks)
     _leave_if(refused)
+
+
+def backend_key(sandbox: str | None) -> list[str]:
+    """`--sandbox` as the key that it is short for."""
+    return [] if sandbox is None else [f"sandbox.backend={sandbox}"]
 
 
 def _scan(source: str) -> "tuple[list[Task], int]":
@@ -277,7 +284,7 @@ def _build_line(task: "Task", outcome: "Built | TurnwiseError") -> str:
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
+def bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
     """A bar on stderr with the time to go; call what it gives with the line of each that is done."""
     from rich.console import Console
     from rich.progress import (
@@ -352,14 +359,15 @@ def _show_verdicts(verdicts: Sequence["GateVerdict"]) -> None:
     Console().print(table)
 
 
-def _show_funnel(passed: "Funnel", read: int) -> None:
+def show_funnel(title: str, first: str, count: int, steps: Sequence["Step"]) -> None:
+    """Print a funnel as a table: how many there were at `first`, then what each step dropped and left."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("filter")
+    table = Table(title)
     for name in ("dropped", "left"):
         table.add_column(name, justify="right")
-    table.add_row("read", "", str(read))
-    for step in passed.steps:
+    table.add_row(first, "", str(count))
+    for step in steps:
         table.add_row(step.name, str(len(step.dropped)), str(step.left))
     Console().print(table)

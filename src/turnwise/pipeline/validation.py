@@ -63,7 +63,7 @@ def validate_tasks(
     with lock_run(out), asyncio.Runner() as runner:
         file = VerdictFile(out)
         backend = open_backend(sandbox)
-        gate = _Gate(backend, made, sandbox, repeats)
+        gate = Gate(backend, made, sandbox, repeats)
         left = [task for task in tasks if task.instance_id not in file.verdicts]
 
         def keep(verdict: GateVerdict) -> None:
@@ -78,7 +78,7 @@ def validate_tasks(
         return [file.verdicts[task.instance_id] for task in tasks]
 
 
-async def _check_all(gate: "_Gate", tasks: Sequence[Task], workers: int, keep: Tell) -> None:
+async def _check_all(gate: "Gate", tasks: Sequence[Task], workers: int, keep: Tell) -> None:
     turn = asyncio.Semaphore(workers)
 
     async def one(task: Task) -> None:
@@ -95,7 +95,9 @@ async def _check_all(gate: "_Gate", tasks: Sequence[Task], workers: int, keep: T
 
 
 @dataclass(frozen=True)
-class _Gate:
+class Gate:
+    """Judges one task after the other in sandboxes of one backend; the gold patch is run `repeats` times."""
+
     backend: SandboxBackend
     environments: BuiltEnvironments
     sandbox: SandboxTable
@@ -103,28 +105,33 @@ class _Gate:
 
     async def verdict(self, task: Task) -> GateVerdict:
         """A verdict whatever happens: what fails gets one too, with the reason."""
+        return await self.judged(task, lambda trials: check_task(task, trials, self.repeats))
+
+    async def judged(self, task: Task, judge: Callable[["SandboxTrials"], Awaitable[GateVerdict]]) -> GateVerdict:
+        """What `judge` finds with the task's environment, `build_s` filled in; or the verdict that it cannot be had.
+
+        An InputError that `judge` raises is the row's fault, an InfrastructureError nobody's.
+        """
         started = time.monotonic()
         try:
             built = await self.environments.build(task)
             spec = await self.environments.prepare(task)
         except TaskError as error:
-            return _refused(task, Fault.ENVIRONMENT, error, build_s=time.monotonic() - started)
+            return refused(task, Fault.ENVIRONMENT, str(error), build_s=time.monotonic() - started)
         except InfrastructureError as error:
-            return _refused(task, Fault.INFRASTRUCTURE, error)
+            return refused(task, Fault.INFRASTRUCTURE, str(error))
         try:
-            trials = _SandboxTrials(
-                task, self.backend, replace(spec, limits=sandbox_limits(self.sandbox)), self.sandbox
-            )
-            found = await check_task(task, trials, self.repeats)
+            limited = replace(spec, limits=sandbox_limits(self.sandbox))
+            found = await judge(SandboxTrials(task, self.backend, limited, self.sandbox))
         except InputError as error:
-            return _refused(task, Fault.ROW, error, built.build_s)
+            return refused(task, Fault.ROW, str(error), built.build_s)
         except InfrastructureError as error:
-            return _refused(task, Fault.INFRASTRUCTURE, error, built.build_s)
+            return refused(task, Fault.INFRASTRUCTURE, str(error), built.build_s)
         return found.model_copy(update={"build_s": round(built.build_s, 2)})
 
 
 @dataclass(frozen=True)
-class _SandboxTrials:
+class SandboxTrials:
     """What the gate tries on one task; what the infrastructure fails is tried again."""
 
     task: Task
@@ -142,12 +149,13 @@ class _SandboxTrials:
                 raise SandboxError(verdict.reason)
             return verdict
 
-        return await self._persistently(once)
+        return await self.persistently(once)
 
     async def leaks(self) -> Sequence[str]:
-        return await self._persistently(self._leaks)
+        return await self.persistently(self._leaks)
 
-    async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What `attempt` gives, tried again where the sandbox fails. Raises SandboxError in the end."""
         for _ in range(self.settings.retries):
             try:
                 return await attempt()
@@ -185,9 +193,10 @@ class _SandboxTrials:
                 raise TaskError(f"field 'test_patch' does not apply to its repository: {_last_line(done)}")
 
 
-def _refused(task: Task, fault: Fault, error: Exception, build_s: float = 0.0) -> GateVerdict:
+def refused(task: Task, fault: Fault, reason: str, build_s: float = 0.0) -> GateVerdict:
+    """The verdict on a task that did not come as far as the gate's own runs."""
     return GateVerdict(
-        instance_id=task.instance_id, admitted=False, reason=str(error), fault=fault, build_s=round(build_s, 2)
+        instance_id=task.instance_id, admitted=False, reason=reason, fault=fault, build_s=round(build_s, 2)
     )
 
 

@@ -167,12 +167,17 @@ def open_environments(
     return LimitedEnvironments(made_by or open_store(sandbox, repos), sandbox_limits(sandbox))
 
 
-def open_store(sandbox: SandboxTable, repos: str | Path | None) -> EnvironmentStore:
-    """The store that builds environments; `repos` holds clones of the tasks' repositories. Raises InputError."""
+def open_store(
+    sandbox: SandboxTable, repos: str | Path | None, known: Mapping[str, Path] | None = None
+) -> EnvironmentStore:
+    """The store that builds environments; `repos` holds clones of the tasks' repositories. Raises InputError.
+
+    `known` are repositories by name ("owner/name") that lie elsewhere.
+    """
     folder = None if repos is None else Path(repos)
     if folder is not None and not folder.is_dir():
         raise InputError(f"tasks.repos: {folder}: no such folder")
-    return EnvironmentStore(repos=folder, images=_image_source(sandbox))
+    return EnvironmentStore(repos=folder, images=_image_source(sandbox), known=known)
 
 
 def _image_source(sandbox: SandboxTable) -> ImageSource | None:

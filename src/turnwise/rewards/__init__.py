@@ -3,11 +3,12 @@
 from turnwise.rewards.grading import require_graders
 from turnwise.rewards.shaping import length_penalty, reward_components
 from turnwise.rewards.suite import FreshSuiteRunner, run_suite, suite_mount, with_suite
-from turnwise.rewards.verify import verify
+from turnwise.rewards.verify import outcomes, verify
 
 __all__ = [
     "FreshSuiteRunner",
     "length_penalty",
+    "outcomes",
     "require_graders",
     "reward_components",
     "run_suite",

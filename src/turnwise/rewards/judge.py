@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
+from turnwise.errors import SandboxError, TaskError
 from turnwise.rewards.command import PythonCommand
 from turnwise.rewards.grading import Grade, Grader, forged_marker, whole_log
 from turnwise.rewards.suite import LOG_CHARS, Record
@@ -53,6 +54,21 @@ def judge(task: Task, run: Run, grader: Grader | None, duration_s: float) -> Ver
         duration_s,
         finding.reason,
     )
+
+
+def require_ended(run: Run) -> SuiteResult:
+    """The outcomes of a run by our own runner that came to its end and that nothing spoiled.
+
+    Raises TaskError with the reason for any other, SandboxError where the tests did not even start.
+    """
+    unreached = _not_reached(run, None)
+    if unreached is not None:
+        raise (TaskError if run.patch_refused or run.hidden_refused else SandboxError)(unreached.reason)
+    spoiled = _spoiled(run, finishes=True)
+    if spoiled is not None:
+        raise TaskError(f"{spoiled[0]}: {spoiled[1]}")
+    assert run.record is not None
+    return replace(run.record.suite, duration_s=run.done.duration_s)
 
 
 def _not_reached(run: Run, grader: Grader | None) -> _Finding | None:

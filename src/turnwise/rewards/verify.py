@@ -4,12 +4,13 @@ import asyncio
 import secrets
 import shlex
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from turnwise.errors import SandboxError
 from turnwise.rewards.command import PythonCommand, read_command
 from turnwise.rewards.grading import Grader
-from turnwise.rewards.judge import Run, judge
+from turnwise.rewards.judge import Run, judge, require_ended
 from turnwise.rewards.protect import apply_options, configuration_of, suspect_files
 from turnwise.rewards.suite import (
     read_record,
@@ -19,7 +20,7 @@ from turnwise.rewards.suite import (
     with_suite,
 )
 from turnwise.sandbox import Sandbox, SandboxBackend
-from turnwise.types import SandboxSpec, Task, TestRun, Verdict, VerdictKind
+from turnwise.types import SandboxSpec, SuiteResult, Task, TestRun, Verdict, VerdictKind
 
 PATCH_PATH, HIDDEN_PATH = "/tmp/turnwise-submitted.diff", "/tmp/turnwise-hidden.diff"
 HIDDEN_REFUSED, PATCH_REFUSED = 96, 97
@@ -50,16 +51,39 @@ async def verify(task: Task, patch: str, *, backend: SandboxBackend, spec: Sandb
     return judge(task, run, grader, time.perf_counter() - started)
 
 
+async def outcomes(
+    task: Task,
+    patch: str,
+    test_files: Sequence[str],
+    *,
+    backend: SandboxBackend,
+    spec: SandboxSpec,
+    timeout_s: float,
+    explain: bool = False,
+) -> SuiteResult:
+    """How every test of these files ends by our own runner once hidden tests and patch are applied, as `verify` does.
+
+    For a row whose tests are not known yet: its test ids and its own test command count for nothing. `explain` also
+    gathers why tests failed. Raises TaskError where a patch does not apply, the tests do not end, or the patch's code
+    tampers with them; SandboxError where the sandbox fails.
+    """
+    trial = Trial(replace(task, fail_to_pass=tuple(test_files), pass_to_pass=(), test_run=None), patch, explain)
+    async with backend.create(with_suite(spec)) as sandbox:
+        return require_ended(await trial.run(sandbox, timeout_s))
+
+
 @dataclass(frozen=True)
 class Trial:
     """One patch before the hidden tests of its task: what is written into the sandbox, and the command that runs there.
 
+    `explain`: the record also says why tests failed (see `run_suite`; only where our own runner runs them).
     `secret` seals the record of the run. It comes into the sandbox as the first line of the hidden tests' patch, where
     git passes over it as over the text of a commit.
     """
 
     task: Task
     patch: str
+    explain: bool = False
     results: str = field(default_factory=results_path)
     secret: bytes = field(default_factory=lambda: secrets.token_hex(16).encode())
 
@@ -92,7 +116,7 @@ class Trial:
         command, run = self._command, self.task.test_run
         if run is None:
             files = self.task.test_files
-            return suite_command(self.results, files, explain=False, secret=HIDDEN_PATH, suspects=suspects)
+            return suite_command(self.results, files, self.explain, secret=HIDDEN_PATH, suspects=suspects)
         head = [self.results, HIDDEN_PATH]
         if command is None:
             return supervised_command([*head, "shell", run.command])

@@ -4,13 +4,13 @@ import ast
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from turnwise.types import SandboxSpec, SuiteResult
 
 _TEST_FILE = re.compile(r"^(test_.*|.*_tests?|tests?|test.*_suite)\.py$")
-_TEST_FOLDERS = ("tests", "test", "testing", "unittests")
+_TEST_FOLDERS = frozenset({"tests", "test", "testing", "unittests", "e2e"})
 _HAS_TESTS = re.compile(r"^\s*(async\s+)?def test|^\s*class \w*\(.*TestCase", re.MULTILINE)
 CALLS_FILE = "turnwise_calls_test.py"
 # Collected after a test file, so that it watches that file's tests run; then it tells by failing, because a failure's
@@ -64,13 +64,22 @@ class FileBaseline:
     duration_s: float
 
 
+def is_test_path(path: str) -> bool:
+    """Whether a file belongs to the tests by its path alone: named so, in a test folder, or a conftest.py.
+
+    >>> [is_test_path(path) for path in ("tests/data/a.json", "pkg/test_io.py", "conftest.py", "pkg/testing.py")]
+    [True, True, True, False]
+    """
+    *folders, name = PurePosixPath(path).parts
+    return name == "conftest.py" or not _TEST_FOLDERS.isdisjoint(folders) or _TEST_FILE.match(name) is not None
+
+
 def find_test_files(root: Path) -> list[str]:
     """Files that hold tests: named so (`test_x.py`, `x_test.py`, `tests.py`) or in a test folder."""
     found = []
     for path in sorted(root.rglob("*.py")):
         relative = path.relative_to(root)
-        in_folder = any(part in _TEST_FOLDERS for part in relative.parts[:-1])
-        if path.name in ("conftest.py", "__init__.py", "setup.py") or not (in_folder or _TEST_FILE.match(path.name)):
+        if path.name in ("conftest.py", "__init__.py", "setup.py") or not is_test_path(str(relative)):
             continue
         if _HAS_TESTS.search(path.read_text(encoding="utf-8", errors="replace")):
             found.append(str(relative))

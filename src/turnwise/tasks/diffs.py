@@ -57,6 +57,17 @@ def added_lines(patch: str) -> dict[str, tuple[str, ...]]:
     return {_target(file): tuple(_added(file)) for file in files}
 
 
+def hunk_headers(patch: str) -> dict[str, tuple[str, ...]]:
+    """What stands after each hunk's line numbers, by file: git's guess at the function that the hunk lies in.
+
+    Raises TaskError for text that is no unified diff.
+
+    >>> hunk_headers("--- a/x.py\\n+++ b/x.py\\n@@ -1 +1 @@ def add(a, b):\\n-1\\n+2\\n")
+    {'x.py': ('def add(a, b):',)}
+    """
+    return {_target(file): tuple(hunk.section_header for hunk in file) for file in _parsed(patch)}
+
+
 def added_file(path: str, text: str) -> str:
     """The patch that adds a file of this text."""
     lines = text.split("\n")

@@ -28,7 +28,7 @@ class EnvironmentStore:
     """Builds environments and repository roots under `cache_dir` once and hands out what sandboxes start from.
 
     `repos` is a folder of clones and mirrors, named <owner>__<name>, for the tasks of public repositories; what is not
-    there is cloned.
+    there is cloned. `known` are repositories by name, "owner/name", that lie elsewhere.
 
     >>> store = EnvironmentStore()  # doctest: +SKIP
     >>> (await store.prepare(task)).workdir  # doctest: +SKIP
@@ -36,12 +36,19 @@ class EnvironmentStore:
     """
 
     def __init__(
-        self, cache_dir: Path | None = None, repos: Path | None = None, images: ImageSource | None = None
+        self,
+        cache_dir: Path | None = None,
+        repos: Path | None = None,
+        images: ImageSource | None = None,
+        known: Mapping[str, Path] | None = None,
     ) -> None:
-        """`images`: how to come by the image that a row names; None builds environments without containers."""
+        """`images`: how to come by the image that a row names; None builds environments without containers.
+
+        `known`: repositories by name ("owner/name"), wherever they lie.
+        """
         self.cache_dir = (cache_dir or default_cache_dir()).absolute()
         self._images = images
-        self._checkouts = CheckoutStore(self.cache_dir, repos)
+        self._checkouts = CheckoutStore(self.cache_dir, repos, known=known)
         self._prepared: dict[tuple[str, bool], SandboxSpec] = {}
 
     async def prepare(self, task: Task, hidden_tests: bool = False) -> SandboxSpec:

@@ -24,6 +24,7 @@ class Fault(StrEnum):
     NETWORK = "needs network"
     GOLD = "gold patch"
     EMPTY = "without the fix"
+    NO_FAILING_TEST = "no failing test"
     LEAK = "leak"
     INFRASTRUCTURE = "infrastructure"
 

@@ -27,6 +27,13 @@ def test_a_clone_and_a_bare_mirror_are_found(upstream, bare, tmp_path):
     assert find_history(task, bare, tmp_path).folder == bare / "acme__tiny.git"
 
 
+def test_a_known_repository_is_taken_wherever_it_lies(upstream, bare, tmp_path):
+    known = bare / "acme__tiny.git"
+    assert find_history(upstream.task(), upstream.repos, tmp_path, known=known).folder == known
+    with pytest.raises(TaskError, match="has no commit"):
+        find_history(upstream.task(), upstream.repos, tmp_path, known=tmp_path)
+
+
 def test_the_users_repository_is_only_read(upstream, tmp_path):
     before = everything(upstream.folder)
     history = find_history(upstream.task(), upstream.repos, tmp_path)

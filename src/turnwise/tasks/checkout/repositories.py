@@ -120,11 +120,15 @@ def run_git(
     )
 
 
-def find_history(task: Task, repos: Path | None, cache_dir: Path, host: str = GITHUB) -> History:
-    """The repository of a task: `repos`/<owner>__<name>, with or without .git, else a bare clone from `host`.
+def find_history(
+    task: Task, repos: Path | None, cache_dir: Path, host: str = GITHUB, known: Path | None = None
+) -> History:
+    """The repository of a task: `known`, else `repos`/<owner>__<name>, with or without .git, else a clone from `host`.
 
     Raises TaskError naming instance, repository and commit when there is none or it lacks the base commit.
     """
+    if known is not None:
+        return _with_commit(History(known.absolute(), task.instance_id), task)
     name = task.repo.replace("/", "__")
     given = [repos / name, repos / f"{name}.git"] if repos is not None else []
     for folder in given:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,17 +27,21 @@ _PACKAGE_FOLDERS = (
 
 
 class CheckoutStore:
-    """Builds each environment once under `cache_dir`; `repos` is the user's folder of repositories.
+    """Builds each environment once under `cache_dir`; `repos` is the user's folder of repositories, and `known` are
+    others by name ("owner/name"), wherever they lie.
 
     >>> store = CheckoutStore(Path("~/.cache/turnwise").expanduser(), Path("mirrors"))  # doctest: +SKIP
     >>> store.build(task).build_s  # doctest: +SKIP
     7.5
     """
 
-    def __init__(self, cache_dir: Path, repos: Path | None = None, host: str = GITHUB) -> None:
+    def __init__(
+        self, cache_dir: Path, repos: Path | None = None, host: str = GITHUB, known: Mapping[str, Path] | None = None
+    ) -> None:
         self._cache_dir = cache_dir
         self._repos = repos
         self._host = host
+        self._known = dict(known or {})
         self._stopped = threading.Event()
 
     def key(self, task: Task) -> str:
@@ -71,7 +75,7 @@ class CheckoutStore:
         folder = self._cache_dir / "checkouts" / f"{task.repo.replace('/', '__')}-{self.key(task)[:20]}"
 
         def make(draft: Path) -> None:
-            history = find_history(task, self._repos, self._cache_dir, self._host)
+            history = find_history(task, self._repos, self._cache_dir, self._host, self._known.get(task.repo))
             build(task, environment, history, draft, self._cache_dir / "packages", self._stopped)
 
         return made_once(folder, make)
