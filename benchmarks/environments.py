@@ -166,14 +166,17 @@ class Benchmark:
 
     repos: Path
     folder: Path
+    console: Console
 
     def measure(self, task: Task) -> Measured:
         """Both, each once untimed and once timed. Raises ByHandError and TurnwiseError."""
         times = []
-        for timed in (False, True):
-            by_hand_s, ours_s = self._by_hand(task), self._ours(task)
-            times += [(by_hand_s, ours_s)] if timed else []
-        return Measured(task.instance_id, *times[0], asyncio.run(self._second_start(task)))
+        for what in ("packages are fetched", "timed"):
+            self.console.print(f"{task.instance_id}: {what}, by hand", style="dim")
+            by_hand_s = self._by_hand(task)
+            self.console.print(f"{task.instance_id}: {what}, by Turnwise", style="dim")
+            times.append((by_hand_s, self._ours(task)))
+        return Measured(task.instance_id, *times[1], asyncio.run(self._second_start(task)))
 
     def _by_hand(self, task: Task) -> float:
         name = task.repo.replace("/", "__")
@@ -213,13 +216,13 @@ class Benchmark:
         return median(starts[1:])
 
 
-def measured(benchmark: Benchmark, tasks: Sequence[Task], console: Console) -> Iterator[Measured]:
+def measured(benchmark: Benchmark, tasks: Sequence[Task]) -> Iterator[Measured]:
     """One row after the other; those that do not come to a verdict are told."""
     for task in tasks:
         try:
             yield benchmark.measure(task)
         except (ByHandError, TurnwiseError) as error:
-            console.print(f"{task.instance_id}: not counted: {error}", style="yellow", markup=False)
+            benchmark.console.print(f"{task.instance_id}: not counted: {error}", style="yellow", markup=False)
 
 
 def table(found: Sequence[Measured]) -> Table:
@@ -246,10 +249,10 @@ def main() -> None:
     tasks = read_tasks(arguments.rows)
     if arguments.select:
         tasks = select(tasks, arguments.select)
-    console = Console(stderr=arguments.json)
+    console = Console()
     with tempfile.TemporaryDirectory(prefix="turnwise-benchmark-") as folder:
-        benchmark = Benchmark(arguments.repos.absolute(), Path(folder))
-        found = list(measured(benchmark, tasks[: arguments.limit], console))
+        benchmark = Benchmark(arguments.repos.absolute(), Path(folder), Console(stderr=True))
+        found = list(measured(benchmark, tasks[: arguments.limit]))
     if not found:
         raise SystemExit("no row came to a verdict")
     if arguments.json:
