@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import venv
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -14,6 +14,8 @@ import pytest
 
 from turnwise.sandbox import LocalBackend
 from turnwise.types import Mount, SandboxSpec, SourceDistribution, Task
+
+from .sandbox.engine import engine, left_over, reason_for_none
 
 BUGGY = "def add(a, b):\n    return a - b\n\n\ndef double(a):\n    return a * 2\n"
 FIXED = BUGGY.replace("a - b", "a + b")
@@ -88,6 +90,16 @@ def small_world(bare_python: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     }
     spec = SandboxSpec(root, mounts=(Mount(bare_python, "/opt/env"),), env=env)
     return SmallWorld(task, spec, diff)
+
+
+@pytest.fixture(scope="session")
+def docker_host() -> Iterator[str]:
+    """The address of a Docker engine that has `IMAGE`; here, and nowhere else, is decided whether there can be."""
+    if reason := reason_for_none():
+        pytest.skip(reason)
+    with engine() as host:
+        yield host
+        assert left_over(host) == []
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from turnwise.sandbox.kubernetes import KubernetesBackend
 from turnwise.types import Limits, SandboxSpec
 
 from .cluster import Cluster, kubeconfig, serve
-from .engine import IMAGE, engine, left_over, reason_for_none
+from .engine import IMAGE
 
 LIMITS = Limits(memory_mb=256, processes=32, disk_mb=16, output_bytes=10_000, cpus=1.0)
 
@@ -35,16 +35,6 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def spec(root: Path) -> SandboxSpec:
     return SandboxSpec(root, env={"GREETING": "hello there"}, limits=LIMITS)
-
-
-@pytest.fixture(scope="session")
-def docker_host() -> Iterator[str]:
-    """The address of a Docker engine that has `IMAGE`; here, and nowhere else, is decided whether there can be."""
-    if reason := reason_for_none():
-        pytest.skip(reason)
-    with engine() as host:
-        yield host
-        assert left_over(host) == []
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.sandbox.engine import add_folder, add_link, root_file_system
 
 from turnwise.agent.patch import take_patch
 from turnwise.errors import SandboxError, TaskError
@@ -18,6 +17,8 @@ from turnwise.pipeline.workshop import open_store
 from turnwise.sandbox import LocalBackend, Sandbox
 from turnwise.tasks.leaks import Search
 from turnwise.types import Checkout, Limits, Task, TestRun
+
+from ..sandbox.engine import add_folder, add_link, root_file_system
 
 _GIT = ("git", "-c", "user.name=maker", "-c", "user.email=maker@example.org", "-c", "init.defaultBranch=master")
 _PATCH = """\
