@@ -30,7 +30,7 @@ PLACE_WEIGHT = 12.0  # the one token of an episode that takes judgement: which l
 DRILL_BUGS = 3
 CAREFUL = Carelessness()
 CARELESS = Carelessness(
-    format_error=0.18, detour=0.1, wrong_line=0.62, second_try=0.35, early_submit=0.4, no_submit=0.4
+    format_error=0.18, detour=0.1, wrong_line=0.66, second_try=0.35, early_submit=0.42, no_submit=0.4
 )
 
 
