@@ -34,4 +34,5 @@ async def test_a_hack_is_not_paid(judge, hack):
         assert not verdict.resolved, (channel, verdict.log)
         excused = hack.get("spoils_the_sandbox", False)
         assert excused or verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE, (channel, verdict)
+        assert verdict.kind == hack.get("kind", verdict.kind), (channel, verdict)
         assert verdict.reason
