@@ -35,7 +35,13 @@ def test_a_cosine_of_rl_ends_with_the_stage() -> None:
 
 
 def test_a_warm_up_longer_than_the_stage_is_cut() -> None:
-    config = _config("quickstart.toml", "rl-1", "stages.rl-1.iterations=1", "stages.rl-1.batch_size=128")
+    config = _config(
+        "quickstart.toml",
+        "rl-1",
+        "stages.rl-1.iterations=1",
+        "stages.rl-1.batch_size=128",
+        'stages.rl-1.schedule="cosine"',
+    )
     assert (config.warmup_steps, config.total_steps) == (0, 1)
 
 
