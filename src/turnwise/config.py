@@ -52,6 +52,7 @@ _WHY_NOT = {
     ("rft", "refresh"): "the refresh goes by the success rates of earlier RL stages",
     ("rl", "demonstration"): "only the base checkpoint collects with a demonstration (PAPER.md, Agent)",
     ("rl", "runs"): "`group_size` says how often an RL stage tries a problem",
+    ("rl", "schedule"): "an RL stage keeps its learning rate after the warm-up (PAPER.md sec 4.3)",
 }
 
 

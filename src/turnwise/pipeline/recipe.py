@@ -5,7 +5,6 @@ One table per room of the house; `[[stages]]` are run in order. Every number tha
 mean, temperature 1) has none.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -176,11 +175,7 @@ class RftStage(StageLimits):
 
 
 class RlStage(StageLimits):
-    """Staged DAPO: each iteration samples problems, then `group_size` episodes of each (PAPER.md sec 4.3).
-
-    `schedule`: the paper's learning rate is constant; a cosine ends at 0 after `max_steps`,
-    before which a stage that drops groups is over. A longer warm-up is cut.
-    """
+    """Staged DAPO: each iteration samples problems, then `group_size` episodes of each (PAPER.md sec 4.3)."""
 
     kind: Literal["rl"]
     iterations: int = Field(ge=1)
@@ -189,13 +184,7 @@ class RlStage(StageLimits):
     clip_low: float = Field(gt=0, lt=1)
     clip_high: float = Field(gt=0)
     length_threshold: int | None = Field(default=None, ge=0)
-    schedule: Literal["cosine", "constant"] = "constant"
     refresh: Refresh | None = None
-
-    @property
-    def max_steps(self) -> int:
-        """Optimizer steps of the stage where no group is dropped."""
-        return self.iterations * math.ceil(self.problems_per_iteration * self.group_size / self.batch_size)
 
 
 Stage = Annotated[RftStage | RlStage, Field(discriminator="kind")]

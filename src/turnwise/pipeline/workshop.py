@@ -255,9 +255,9 @@ def trainer_config(recipe: Recipe, stage: RftStage | RlStage) -> "TrainerConfig"
     own: dict[str, Any] = {"lr": stage.lr, "batch_size": stage.batch_size, "warmup_steps": stage.warmup_steps}
     if isinstance(stage, RlStage):
         own |= {"clip_low": stage.clip_low, "clip_high": stage.clip_high}
-    if isinstance(stage, RlStage) and stage.schedule == "cosine":
-        own |= {"total_steps": stage.max_steps, "warmup_steps": min(stage.warmup_steps, stage.max_steps - 1)}
-    return TrainerConfig(**recipe.trainer.model_dump(), **own, schedule=stage.schedule)
+    schedule = stage.schedule if isinstance(stage, RftStage) else "constant"
+    shared = recipe.trainer.model_dump()
+    return TrainerConfig(**shared, **own, schedule=schedule)
 
 
 def open_trainer(recipe: Recipe, stage: RftStage | RlStage, weights: str, resume: Path | None) -> "Trainer":
