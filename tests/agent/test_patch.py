@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from turnwise.agent import base_of, take_patch
+from turnwise.agent.tools import STATE_DIR
 from turnwise.errors import SandboxError
-from turnwise.sandbox import LocalBackend, Sandbox
+from turnwise.sandbox import FakeBackend, LocalBackend, Sandbox
 from turnwise.types import SandboxSpec
 
 GIT = (
@@ -119,6 +120,17 @@ async def test_a_broken_repository_is_an_empty_patch_with_the_reason(sandbox, ro
     with caplog.at_level(logging.WARNING):
         assert await taken(sandbox, root, f"{CHANGE}; {breaking}") == ""
     assert "no patch can be taken" in caplog.text
+
+
+@pytest.mark.parametrize("status", [-9, 137])
+async def test_a_git_that_is_killed_once_is_asked_again_and_twice_is_the_machines_failure(root, status):
+    statuses = iter([status, 0, status, status])
+    backend = FakeBackend({"/usr/bin/env": lambda machine, arguments: ("", next(statuses))})
+    async with backend.create(SandboxSpec(root)) as sandbox:
+        await sandbox.write(f"{STATE_DIR}/patch", b"what git wrote")
+        assert await take_patch(sandbox, "HEAD") == "what git wrote"
+        with pytest.raises(SandboxError, match="killed twice"):
+            await take_patch(sandbox, "HEAD")
 
 
 async def test_a_base_that_is_a_name_stays_where_it_was(sandbox: Sandbox) -> None:

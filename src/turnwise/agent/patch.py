@@ -7,10 +7,10 @@ import shlex
 from turnwise.agent.tools import STATE_DIR
 from turnwise.errors import SandboxError
 from turnwise.sandbox.protocol import Sandbox
-from turnwise.types import ExecResult
 
 _TIMEOUT_S = 50.0  # a repository in which git hangs is the policy's doing as well
 _PATCH_FILE = f"{STATE_DIR}/patch"
+_KILLED = (-9, 128 + 9)  # SIGKILL, from the sandbox or by the shell's word: what runs out of memory ends so
 # Nothing that the agent may have left in its shell or in git's configuration takes part: no functions or exported
 # variables, no hooks, external diff programs, odd prefixes or context, no flags on the index (a fresh one is used).
 _ENV = (
@@ -55,24 +55,26 @@ async def take_patch(sandbox: Sandbox, base_commit: str, workdir: str = "/testbe
 
     New files and commits of the agent's own count; ignored files and compiled Python do not. Where a changed file is
     not UTF-8, all files come in git's binary form. A repository that the agent has broken gives "", with the reason in
-    the log: it is the policy's doing. Raises `SandboxError` when the sandbox died.
+    the log: it is the policy's doing. Raises `SandboxError` when the sandbox died, or git was killed twice in a row:
+    nothing then tells what the agent's work is.
     """
-    result = await _write_patch(sandbox, base_commit, workdir, attributes="")
-    if result.exit_code != 0:
-        _log.warning("no patch can be taken: %s", result.output.strip() or f"exit status {result.exit_code}")
-        return ""
+    patch = await _diff(sandbox, base_commit, workdir, attributes="")
     try:
-        return await _read_patch(sandbox)
+        return patch.decode("utf-8")
     except UnicodeDecodeError:
-        await _write_patch(sandbox, base_commit, workdir, attributes="* -diff")
-        return await _read_patch(sandbox)
+        return (await _diff(sandbox, base_commit, workdir, attributes="* -diff")).decode("utf-8")
 
 
-async def _write_patch(sandbox: Sandbox, base_commit: str, workdir: str, attributes: str) -> ExecResult:
+async def _diff(sandbox: Sandbox, base_commit: str, workdir: str, attributes: str) -> bytes:
     where = {"state": STATE_DIR, "workdir": shlex.quote(workdir)}
     script = _SCRIPT.format(**where, attributes=shlex.quote(attributes), base=shlex.quote(base_commit))
-    return await sandbox.exec(_ENV.format(**where, script=shlex.quote(script)) + " </dev/null 2>&1", _TIMEOUT_S)
-
-
-async def _read_patch(sandbox: Sandbox) -> str:
-    return (await sandbox.read(_PATCH_FILE)).decode("utf-8")
+    command = _ENV.format(**where, script=shlex.quote(script)) + " </dev/null 2>&1"
+    result = await sandbox.exec(command, _TIMEOUT_S)
+    if result.exit_code in _KILLED:
+        result = await sandbox.exec(command, _TIMEOUT_S)
+    if result.exit_code in _KILLED:
+        raise SandboxError("git was killed twice while the patch was taken; give the sandbox more memory")
+    if result.exit_code != 0:
+        _log.warning("no patch can be taken: %s", result.output.strip() or f"exit status {result.exit_code}")
+        return b""
+    return await sandbox.read(_PATCH_FILE)
