@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from turnwise.errors import SandboxError, StoreError
+from turnwise.errors import InputError, SandboxError, StoreError
 from turnwise.pipeline.mining import Mining, mine_tasks, mining_steps
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.store.lock import lock_run
@@ -16,7 +16,7 @@ from turnwise.tasks.checkout.repositories import find_history
 from turnwise.tasks.checkout.root import check_out, settle
 from turnwise.tasks.mine import Rules, find_candidates, open_history
 from turnwise.tasks.verdicts import Fault, read_verdicts, require_gate
-from turnwise.types import Mount, SandboxSpec
+from turnwise.types import Mount, SandboxSpec, TestRun
 
 from ..tasks.mine.past import make_past
 
@@ -55,7 +55,7 @@ class Mine:
         self.past, self.prospects = past, find_candidates(history, tip, "acme/calc", Rules())
         self.toss = self.prospects.candidates[0].task.instance_id
 
-    def run(self, *names, limit=0, repeats=1, workers=1):
+    def run(self, *names, limit=0, repeats=1, workers=1, test_command=""):
         """Mine these candidates (none: all); the verdicts."""
         chosen = [one for one in self.prospects.candidates if not names or one.task.instance_id in names]
         return mine_tasks(
@@ -64,7 +64,7 @@ class Mine:
             self.out,
             self.gate,
             sandbox=SandboxTable(retries=0),
-            options=Mining(repeats, workers, limit),
+            options=Mining(repeats, workers, limit, test_command=test_command),
             tell=lambda mined: self.told.append(mined),
             environments=self.made,
         )
@@ -160,3 +160,48 @@ def test_a_failed_machine_is_no_verdict_and_stops_nobody(mine):
 def test_files_that_another_process_writes_are_left_alone(mine):
     with lock_run(mine.gate), pytest.raises(StoreError, match="another process"):
         mine.run(HALF)
+
+
+CHECK = """\
+import pytest
+import quarter
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["one", "the two"])
+def check_quarter(number):
+    assert quarter.quarter(number) == number / 4
+"""
+
+
+@pytest.fixture
+def configured(bare_python, tmp_path):
+    """Of a repository that has pytest collect functions of another name."""
+    settings = "[pytest]\npython_functions = check_*\n"
+    past = make_past(
+        tmp_path / "acme__calc", {"pytest.ini": settings, "quarter.py": "def quarter(a):\n    return a // 4\n"}
+    )
+    past.commit(
+        "quarter", "Fix quarters (#31)", past.change("quarter.py", "//", "/") | {"tests/test_quarter.py": CHECK}
+    )
+    return Mine(past, Made(tmp_path / "roots", past.folder, bare_python), tmp_path)
+
+
+def test_a_repositorys_own_test_command_reads_its_settings(configured):
+    name = "acme__calc-31"
+    assert configured.run(name)[name].fault is Fault.NO_FAILING_TEST
+    configured.gate.unlink()
+    verdict = configured.run(name, repeats=2, test_command="pytest -rA")[name]
+    assert verdict.admitted, verdict.reason
+    (task,) = read_tasks(configured.out)
+    assert task.test_run == TestRun("pytest -rA tests/test_quarter.py", "parse_log_pytest")
+    assert task.fail_to_pass == ("tests/test_quarter.py::check_quarter[one]",)
+    assert "with number = 1\n\nShould give: number / 4\nGives: 0" in task.problem_statement
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [("tox -e py39", "one plain call of pytest"), ("cd tests && pytest -rA", "one plain call"), ("pytest -v", "-rA")],
+)
+def test_a_test_command_that_cannot_be_graded_is_refused(command, message):
+    with pytest.raises(InputError, match=message):
+        Mining(test_command=command)

@@ -29,6 +29,10 @@ def mine(
     tries: Annotated[int, typer.Option(min=0, help="Candidates at most, the newest; 0 tries all.")] = 0,
     max_files: Annotated[int, typer.Option(min=1, help="Files that a gold patch may change.")] = 7,
     max_lines: Annotated[int, typer.Option(min=1, help="Lines changed that a gold patch must stay below.")] = 500,
+    test_command: Annotated[
+        str,
+        typer.Option(help="The repository's own, such as 'pytest -rA': its pytest settings count. Else our runner."),
+    ] = "",
     repeats: Annotated[int, typer.Option(min=1, help="Runs of the tests that must agree, on each side.")] = 3,
     workers: Annotated[int, typer.Option(min=1, help="Candidates at once.")] = 2,
     held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of tasks, the newest, kept out.")] = 0.25,
@@ -50,13 +54,13 @@ def mine(
 
     if out.suffix != ".jsonl":  # what its rows are is told by its name when it is read again
         raise InputError(f"{out}: should be a .jsonl file")
+    options = Mining(repeats, workers, limit, held_out, test_command)
     settings = sandbox_settings(recipe, [*(set_ or []), *backend_key(sandbox)])
     rules = Rules(max_files, max_lines, since.date() if since else None)
     history, tip = open_history(path, ref)
     with Console(stderr=True).status("looking for commits that mend something"):
         prospects = find_candidates(history, tip, repository_name(history, repo), rules, tries)
     verdicts_file = gate or out.with_name(f"{out.stem}.gate.jsonl")
-    options = Mining(repeats, workers, limit, held_out)
     try:
         with bar("mining", len(prospects.candidates)) as advance:
             verdicts = mine_tasks(

@@ -1,21 +1,24 @@
 """Commits of a repository's past into tasks: their tests measured without and with the fix, then through the gate."""
 
 import asyncio
+import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from turnwise.errors import InputError
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.validation import BuiltEnvironments, Gate, SandboxTrials, refused
 from turnwise.pipeline.workshop import open_backend, open_store
-from turnwise.rewards import outcomes
+from turnwise.rewards import outcomes, read_command, require_graders
 from turnwise.store.lock import lock_run
 from turnwise.tasks import check_task
 from turnwise.tasks.filters import Step
 from turnwise.tasks.gate import IDLE_PATCH
 from turnwise.tasks.mine import Candidate, Measured, MinedFile, Prospects, settle_tests, told_problem, told_symptom
 from turnwise.tasks.verdicts import Fault, GateVerdict, VerdictFile
-from turnwise.types import SuiteResult, Task
+from turnwise.types import SuiteResult, Task, TestRun
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,35 @@ class Mined:
 
 @dataclass(frozen=True)
 class Mining:
-    """How to mine: runs of the tests on each side, candidates at once, tasks at most (0: all), share held out."""
+    """How to mine: runs of the tests on each side, candidates at once, tasks at most (0: all), share held out.
+
+    `test_command` is the repository's own pytest command, to which test files are added; without one our own runner
+    runs the tests. Raises InputError for a command that is not pytest, or does not list the tests that passed.
+
+    >>> Mining(test_command="pytest -rA").run_of(["tests/test_calc.py"])
+    TestRun(command='pytest -rA tests/test_calc.py', log_parser='parse_log_pytest', eval_type='pass_and_fail')
+    """
 
     repeats: int = 3
     workers: int = 2
     limit: int = 0
     held_out: float = 0.25
+    test_command: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.test_command:
+            return
+        command = read_command(self.test_command)
+        if command is None or not command.is_pytest:
+            raise InputError(f"test command {self.test_command!r}: should be one plain call of pytest")
+        if "-rA" not in command.arguments:  # by which the log names what passed
+            raise InputError(f"test command {self.test_command!r}: lacks -rA, without which its log can't be graded")
+
+    def run_of(self, test_files: Sequence[str]) -> TestRun | None:
+        """How a row of these hidden test files wants them run; None leaves it to our own runner."""
+        if not self.test_command:
+            return None
+        return TestRun(f"{self.test_command} {shlex.join(test_files)}", "parse_log_pytest")
 
 
 def mine_tasks(
@@ -56,12 +82,15 @@ def mine_tasks(
 
     `out` gets the tasks, written whole after each one, `gate_file` a line for every candidate; those with a line are
     not tried again, unless the infrastructure had failed them or their task is gone from `out`. `tell` hears of each
-    new one. Raises InputError where a file is of another kind, StoreError where another process writes it.
+    new one. Raises InputError where a file is of another kind or a test command needs swebench and it is not installed,
+    StoreError where another process writes it.
     KeyboardInterrupt passes through once all sandboxes are gone.
     """
+    tried = [replace(one, task=replace(one.task, test_run=options.run_of(one.test_files))) for one in candidates]
+    require_graders(one.task for one in tried)
     gate_file.parent.mkdir(parents=True, exist_ok=True)
     with lock_run(gate_file), asyncio.Runner() as runner:
-        books = _Books(MinedFile(out, options.held_out), VerdictFile(gate_file), candidates, options.limit)
+        books = _Books(MinedFile(out, options.held_out), VerdictFile(gate_file), tried, options.limit)
         made = environments or open_store(sandbox, None, {one.task.repo: repository for one in candidates})
         backend = open_backend(sandbox)
         gate = Gate(backend, made, sandbox, options.repeats)
@@ -160,7 +189,7 @@ class _Trial:
 
     async def mined(self) -> Mined:
         """What came of it, whatever happens."""
-        verdict = await self._gate.judged(self._candidate.task, self._judge)
+        verdict = await self._gate.judged(self._task, self._judge)
         return Mined(verdict, self._task if verdict.admitted else None, self._measured)
 
     async def _judge(self, trials: SandboxTrials) -> GateVerdict:
@@ -181,7 +210,7 @@ class _Trial:
         return await check_task(self._task, replace(trials, task=self._task), self._gate.repeats)
 
     async def _outcomes(self, trials: SandboxTrials, patch: str, explain: bool = False) -> SuiteResult:
-        return await trials.persistently(
+        run = await trials.persistently(
             lambda: outcomes(
                 self._task,
                 patch,
@@ -192,6 +221,10 @@ class _Trial:
                 explain=explain,
             )
         )
+        if self._task.test_run is None:
+            return run
+        named = {name: outcome for name, outcome in run.outcomes.items() if not re.search(r"\s", name)}
+        return replace(run, outcomes=named)  # a log's lines don't tell where a name with spaces ends
 
     async def _problem(self, trials: SandboxTrials, test_ids: Sequence[str]) -> str:
         """What the commits tell; where that is little, also what the failing tests show."""

@@ -61,13 +61,14 @@ async def outcomes(
     timeout_s: float,
     explain: bool = False,
 ) -> SuiteResult:
-    """How every test of these files ends by our own runner once hidden tests and patch are applied, as `verify` does.
+    """How every test of these files ends once hidden tests and patch are applied, as `verify` does.
 
-    For a row whose tests are not known yet: its test ids and its own test command count for nothing. `explain` also
-    gathers why tests failed. Raises TaskError where a patch does not apply, the tests do not end, or the patch's code
-    tampers with them; SandboxError where the sandbox fails.
+    For a row whose tests are not known yet: its test ids count for nothing. Its own test command is run if it has one,
+    which must be pytest on these files; else our own runner. `explain` also gathers why tests failed. Raises TaskError
+    where a patch does not apply, the tests do not end, or the patch's code tampers with them; SandboxError where the
+    sandbox fails.
     """
-    trial = Trial(replace(task, fail_to_pass=tuple(test_files), pass_to_pass=(), test_run=None), patch, explain)
+    trial = Trial(replace(task, fail_to_pass=tuple(test_files), pass_to_pass=()), patch, explain)
     async with backend.create(with_suite(spec)) as sandbox:
         return require_ended(await trial.run(sandbox, timeout_s))
 
@@ -76,7 +77,7 @@ async def outcomes(
 class Trial:
     """One patch before the hidden tests of its task: what is written into the sandbox, and the command that runs there.
 
-    `explain`: the record also says why tests failed (see `run_suite`; only where our own runner runs them).
+    `explain`: the record also says why tests failed (see `run_suite`; only where pytest runs them).
     `secret` seals the record of the run. It comes into the sandbox as the first line of the hidden tests' patch, where
     git passes over it as over the text of a commit.
     """
@@ -122,7 +123,8 @@ class Trial:
             return supervised_command([*head, "shell", run.command])
         if command.is_pytest:
             here = () if command.here else ("TURNWISE_HERE=",)
-            words = [*head, "pytest", "own", ":".join(suspects), *command.arguments]
+            mode = "own-explain" if self.explain else "own"
+            words = [*head, "pytest", mode, ":".join(suspects), *command.arguments]
             return supervised_command(words, command.python, (*here, *command.assignments))
         words = [*head, "script", ":".join(suspects), run.command, *command.program, *command.arguments]
         return supervised_command(words, command.python, command.assignments)

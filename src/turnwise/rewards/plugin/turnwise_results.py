@@ -1,10 +1,12 @@
 """Runs pytest and reports what happened, test by test, to the supervisor. Runs inside the sandbox.
 
-The supervisor's child imports it and calls `run(line, MODE, SUSPECTS, *ARGUMENTS)`; MODE is explain, plain or own.
+The supervisor's child imports it and calls `run(line, MODE, SUSPECTS, *ARGUMENTS)`; MODE is explain, plain, own or
+own-explain.
 
 `explain` and `plain` run the test files given (none: the whole suite) in our own way: the repository's pytest
-configuration is not read. `own` runs pytest as the task's row wants it: the arguments are pytest's. SUSPECTS are the
-paths that the patch under judgement touches, joined by ":".
+configuration is not read. `own` runs pytest as the task's row wants it: the arguments are pytest's. Those with
+`explain` in their name also tell why tests failed. SUSPECTS are the paths that the patch under judgement touches,
+joined by ":".
 
 Pytest and everything here are imported before the repository comes onto `sys.path` (TURNWISE_PYTHONPATH), so that a
 file in the repository named like a standard module, a `sitecustomize.py` or a made-up pytest plugin cannot take their
@@ -288,14 +290,14 @@ def run(line: Line, mode: str, suspects: str, *arguments: str) -> int:
     line.send({"runner": "pytest"})
     paths = os.environ.pop("TURNWISE_PYTHONPATH", "")
     here = os.environ.pop("TURNWISE_HERE", str(Path.cwd()))
-    start = _own_way(list(arguments)) if mode == "own" else _our_way(mode, list(arguments))
+    start = _own_way(list(arguments)) if mode.startswith("own") else _our_way(mode, list(arguments))
     if paths:
         os.environ["PYTHONPATH"] = paths  # for the Python processes that tests start
     sys.path[0:1] = [path for path in (here, *paths.split(os.pathsep)) if path]
     gc.freeze() if hasattr(gc, "freeze") else None
     gc.enable()
     guard = Guard([path for path in suspects.split(":") if path], lambda text: line.send({"alarm": text}))
-    plugin = Results(line, guard, explain=mode == "explain")
+    plugin = Results(line, guard, explain=mode.endswith("explain"))
     guard.keep(plugin)
     code = start(plugin)
     plugin.finished(code)
