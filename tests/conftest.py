@@ -15,6 +15,7 @@ import pytest
 from turnwise.sandbox import LocalBackend
 from turnwise.types import Mount, SandboxSpec, SourceDistribution, Task
 
+from .sandbox.cluster import Cluster, kubeconfig, serve
 from .sandbox.engine import engine, left_over, reason_for_none
 
 BUGGY = "def add(a, b):\n    return a - b\n\n\ndef double(a):\n    return a * 2\n"
@@ -100,6 +101,21 @@ def docker_host() -> Iterator[str]:
     with engine() as host:
         yield host
         assert left_over(host) == []
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with serve() as cluster:
+        yield cluster
+        assert cluster.pods == {}
+
+
+@pytest.fixture
+def cluster_config(cluster: Cluster, tmp_path: Path) -> str:
+    """The path of a kubeconfig file for `cluster`."""
+    path = tmp_path / "kubeconfig"
+    path.write_text(kubeconfig(cluster.url))
+    return str(path)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ It speaks what the backend uses: create, get, list, watch and delete of pods, an
 import asyncio
 import contextlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -215,6 +216,7 @@ def _bubblewrap(container: dict[str, Any]) -> list[str]:
     arguments = ["bwrap", "--unshare-all", "--uid", "0", "--gid", "0", "--as-pid-1", "--die-with-parent", "--clearenv"]
     arguments += ["--cap-drop", "ALL", *(word for name in capabilities for word in ("--cap-add", f"CAP_{name}"))]
     arguments += ["--tmpfs", "/", *_SYSTEM, *_SYSTEM_64, "--dir", "/root", "--dir", "/etc", "--dir", "/testbed"]
+    arguments += ["--ro-bind", sys.base_prefix, sys.base_prefix]  # the Python that tests' environments link to
     for mount in container["volumeMounts"]:
         arguments += ["--tmpfs", mount["mountPath"]]
     for variable in [{"name": "PATH", "value": "/usr/bin"}, {"name": "HOME", "value": "/root"}, *container["env"]]:

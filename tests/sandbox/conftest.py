@@ -1,7 +1,7 @@
 """Every promise of the protocol is tested on every backend; what isolation promises, on those that isolate."""
 
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ from turnwise.sandbox.docker import DockerBackend
 from turnwise.sandbox.kubernetes import KubernetesBackend
 from turnwise.types import Limits, SandboxSpec
 
-from .cluster import Cluster, kubeconfig, serve
 from .engine import IMAGE
 
 LIMITS = Limits(memory_mb=256, processes=32, disk_mb=16, output_bytes=10_000, cpus=1.0)
@@ -35,21 +34,6 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def spec(root: Path) -> SandboxSpec:
     return SandboxSpec(root, env={"GREETING": "hello there"}, limits=LIMITS)
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    with serve() as cluster:
-        yield cluster
-        assert cluster.pods == {}
-
-
-@pytest.fixture
-def cluster_config(cluster: Cluster, tmp_path: Path) -> str:
-    """The path of a kubeconfig file for `cluster`."""
-    path = tmp_path / "kubeconfig"
-    path.write_text(kubeconfig(cluster.url))
-    return str(path)
 
 
 def make_backend(request: pytest.FixtureRequest) -> SandboxBackend:

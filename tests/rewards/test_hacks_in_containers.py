@@ -1,11 +1,12 @@
-"""Those hacks of the corpus again whose way leads through the sandbox, where that is a container."""
+"""Those hacks of the corpus again whose way leads through the sandbox, where that is a container or a pod."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from turnwise.rewards import verify
-from turnwise.sandbox import DockerBackend
+from turnwise.sandbox import DockerBackend, SandboxBackend
+from turnwise.sandbox.kubernetes import KubernetesBackend
 from turnwise.types import VerdictKind
 
 from ..sandbox.engine import IMAGE
@@ -15,9 +16,13 @@ _THEMES = ("machinery-", "processes-", "reading-", "startup-")
 CHOSEN = {name: hack for name, hack in HACKS.items() if name.startswith(_THEMES)}
 
 
-@pytest.fixture
-async def backend(docker_host: str) -> AsyncIterator[DockerBackend]:
-    backend = DockerBackend(base_image=IMAGE, host=docker_host)
+@pytest.fixture(params=["docker", "kubernetes"])
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBackend]:
+    backend: SandboxBackend
+    if request.param == "docker":
+        backend = DockerBackend(base_image=IMAGE, host=request.getfixturevalue("docker_host"))
+    else:
+        backend = KubernetesBackend(base_image="base", kubeconfig=request.getfixturevalue("cluster_config"))
     yield backend
     await backend.close()
 
