@@ -215,6 +215,15 @@ async def test_a_rows_own_options_and_the_bases_configuration_count(small_world,
     assert "configfile: pytest.ini" in verdict.log
 
 
+async def test_ids_are_those_of_the_log_where_settings_move_pytests_root(small_world, judge, row):
+    settings = NEW_INI.replace("pytest.ini", "tests/pytest.ini")
+
+    verdict = await judge(row.patch, replace(row, test_patch=row.test_patch + settings))
+
+    assert verdict.kind is VerdictKind.RESOLVED, verdict
+    assert "rootdir: /testbed/tests" in verdict.log
+
+
 async def test_a_shells_command_is_graded_too(small_world, judge, row):
     shell = replace(row, test_run=TestRun("cd . && python -m pytest -rA tests", "parse_log_pytest"))
 

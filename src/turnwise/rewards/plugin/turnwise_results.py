@@ -61,7 +61,7 @@ RANK = {"passed": 0, "skipped": 1, "failed": 2, "error": 3}
 class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a sibling found by the script's folder
     """The pytest plugin: one row for every finished test, whatever ends the run afterwards."""
 
-    __slots__ = ("_explain", "_failed", "_guard", "_last", "_looked", "_running", "_send", "_wait")
+    __slots__ = ("_explain", "_failed", "_guard", "_last", "_looked", "_root", "_running", "_send", "_wait")
 
     def __init__(self, line: Line, guard: Guard, explain: bool) -> None:
         self._send = line.send
@@ -72,9 +72,12 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
         self._failed: List[str] = []
         self._last: List[Any] = []
         self._looked: List[bool] = []
+        self._root = [os.curdir]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_load_initial_conftests(self, early_config: Any) -> None:
+        root = getattr(early_config, "rootpath", None) or early_config.rootdir  # the second before pytest 6.1
+        self._root[:] = [os.path.relpath(str(root))]
         self._guard.start(early_config.pluginmanager)
         self._wait()
 
@@ -117,6 +120,7 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         if nodeid in self._running:
             row = self._running.pop(nodeid)
+            row["id"] = self._shown(nodeid)
             self._failed.extend([nodeid] * (RANK[row["outcome"]] >= RANK["failed"]))
             self._send(row)
 
@@ -133,7 +137,7 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
             if getattr(report, "call", None) and report.call.excinfo is not None:
                 failure["exception"] = _type_name(report.call.excinfo.type)
             self._failed.append(collector.nodeid)
-            self._send({"id": collector.nodeid, "outcome": "error", "failure": failure})
+            self._send({"id": self._shown(collector.nodeid), "outcome": "error", "failure": failure})
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtestloop(self, session: Any) -> Iterator[None]:
@@ -151,6 +155,13 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
         if self._last and not self._looked:
             self._guard.alarm("pytest ran tests, but never came to its own end")
         self._send({"exit_code": int(exit_code)})
+
+    def _shown(self, nodeid: str) -> str:
+        """A test's id as logs have it: told from where pytest runs, and not from a root that its settings may move."""
+        if self._root[0] == os.curdir:
+            return nodeid
+        path, separator, name = nodeid.partition("::")
+        return os.path.normpath(os.path.join(self._root[0], path)) + separator + name
 
     def _word(self, report: Any, item: Any, raised: Any) -> str:
         """An expected failure passes, as in SWE-bench's grading; a failure outside the test's own call is an error.
