@@ -161,7 +161,7 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
         if self._root[0] == os.curdir:
             return nodeid
         path, separator, name = nodeid.partition("::")
-        return os.path.normpath(os.path.join(self._root[0], path)) + separator + name
+        return os.path.normpath(f"{self._root[0]}/{path}") + separator + name
 
     def _word(self, report: Any, item: Any, raised: Any) -> str:
         """An expected failure passes, as in SWE-bench's grading; a failure outside the test's own call is an error.
