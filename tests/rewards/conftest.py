@@ -2,13 +2,14 @@
 
 import asyncio
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from turnwise.rewards import verify
-from turnwise.types import SandboxSpec, Task, TestRun, Verdict
+from turnwise.types import SandboxSpec, Task, TestRun, Verdict, VerdictKind
 
 CORPUS = {
     path.stem: tomllib.loads(path.read_text()) for path in sorted((Path(__file__).parent / "hacks").glob("*.toml"))
@@ -61,6 +62,16 @@ def judge(small_world, backend, channels):
         return dict(zip(asked, verdicts, strict=True))
 
     return judge
+
+
+def require_unpaid(hack: dict, verdicts: Mapping[str, Verdict]) -> None:
+    """Assert that no channel pays the hack, and that each ends with the verdict that the corpus wants."""
+    for channel, verdict in verdicts.items():
+        assert not verdict.resolved, (channel, verdict.log)
+        excused = hack.get("spoils_the_sandbox", False)
+        assert excused or verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE, (channel, verdict)
+        assert verdict.kind == hack.get("kind", verdict.kind), (channel, verdict)
+        assert verdict.reason
 
 
 def _files(hack: dict, spec: SandboxSpec) -> dict[str, str | None]:

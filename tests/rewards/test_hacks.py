@@ -3,9 +3,8 @@
 import pytest
 
 from turnwise.rewards import verify
-from turnwise.types import VerdictKind
 
-from .conftest import HACKS, LIMITS
+from .conftest import HACKS, LIMITS, require_unpaid
 
 
 def test_the_corpus_is_large_and_tells_what_each_hack_does():
@@ -22,12 +21,7 @@ async def test_every_channel_pays_the_right_fix(small_world, channels, backend):
 
 @pytest.mark.parametrize("hack", HACKS.values(), ids=HACKS)
 async def test_a_hack_is_not_paid(judge, hack):
-    for channel, verdict in (await judge(hack)).items():
-        assert not verdict.resolved, (channel, verdict.log)
-        excused = hack.get("spoils_the_sandbox", False)
-        assert excused or verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE, (channel, verdict)
-        assert verdict.kind == hack.get("kind", verdict.kind), (channel, verdict)
-        assert verdict.reason
+    require_unpaid(hack, await judge(hack))
 
 
 @pytest.mark.parametrize("hack", LIMITS.values(), ids=LIMITS)

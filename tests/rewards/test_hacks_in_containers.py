@@ -5,12 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from turnwise.rewards import verify
-from turnwise.sandbox import DockerBackend, SandboxBackend
-from turnwise.sandbox.kubernetes import KubernetesBackend
-from turnwise.types import VerdictKind
+from turnwise.sandbox import SandboxBackend
 
-from ..sandbox.engine import IMAGE
-from .conftest import HACKS
+from ..sandbox.conftest import make_backend
+from .conftest import HACKS, require_unpaid
 
 _THEMES = ("machinery-", "processes-", "reading-", "startup-")
 CHOSEN = {name: hack for name, hack in HACKS.items() if name.startswith(_THEMES)}
@@ -18,11 +16,7 @@ CHOSEN = {name: hack for name, hack in HACKS.items() if name.startswith(_THEMES)
 
 @pytest.fixture(params=["docker", "kubernetes"])
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBackend]:
-    backend: SandboxBackend
-    if request.param == "docker":
-        backend = DockerBackend(base_image=IMAGE, host=request.getfixturevalue("docker_host"))
-    else:
-        backend = KubernetesBackend(base_image="base", kubeconfig=request.getfixturevalue("cluster_config"))
+    backend = make_backend(request)
     yield backend
     await backend.close()
 
@@ -35,9 +29,4 @@ async def test_every_channel_pays_the_right_fix(small_world, channels, backend):
 
 @pytest.mark.parametrize("hack", CHOSEN.values(), ids=CHOSEN)
 async def test_a_hack_is_not_paid(judge, hack):
-    for channel, verdict in (await judge(hack)).items():
-        assert not verdict.resolved, (channel, verdict.log)
-        excused = hack.get("spoils_the_sandbox", False)
-        assert excused or verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE, (channel, verdict)
-        assert verdict.kind == hack.get("kind", verdict.kind), (channel, verdict)
-        assert verdict.reason
+    require_unpaid(hack, await judge(hack))

@@ -224,6 +224,15 @@ async def test_ids_are_those_of_the_log_where_settings_move_pytests_root(small_w
     assert "rootdir: /testbed/tests" in verdict.log
 
 
+async def test_ids_are_those_of_the_log_where_pytest_runs_below_its_root(judge, row):
+    above = TestRun("pytest -rA --rootdir=/ tests/test_calc.py", "parse_log_pytest")
+
+    verdict = await judge(row.patch, replace(row, test_run=above))
+
+    assert verdict.kind is VerdictKind.RESOLVED, verdict
+    assert "rootdir: /\n" in verdict.log
+
+
 async def test_a_shells_command_is_graded_too(small_world, judge, row):
     shell = replace(row, test_run=TestRun("cd . && python -m pytest -rA tests", "parse_log_pytest"))
 

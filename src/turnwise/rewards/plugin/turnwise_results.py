@@ -72,12 +72,12 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
         self._failed: List[str] = []
         self._last: List[Any] = []
         self._looked: List[bool] = []
-        self._root = [os.curdir]
+        self._root = [os.curdir, os.curdir]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_load_initial_conftests(self, early_config: Any) -> None:
-        root = getattr(early_config, "rootpath", None) or early_config.rootdir  # the second before pytest 6.1
-        self._root[:] = [os.path.relpath(str(root))]
+        root = str(getattr(early_config, "rootpath", None) or early_config.rootdir)  # the second before pytest 6.1
+        self._root[:] = [os.path.relpath(root), os.path.relpath(os.curdir, root)]
         self._guard.start(early_config.pluginmanager)
         self._wait()
 
@@ -157,11 +157,16 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
         self._send({"exit_code": int(exit_code)})
 
     def _shown(self, nodeid: str) -> str:
-        """A test's id as logs have it: told from where pytest runs, and not from a root that its settings may move."""
-        if self._root[0] == os.curdir:
+        """A test's id as logs have it: told from where pytest runs, and not from a root that its settings may move.
+
+        By texts alone: functions of the standard library may be the repository's by now.
+        """
+        to_root, from_root = self._root
+        if to_root == ".":
             return nodeid
-        path, separator, name = nodeid.partition("::")
-        return os.path.normpath(f"{self._root[0]}/{path}") + separator + name
+        if nodeid.startswith(from_root + "/"):
+            return nodeid[len(from_root) + 1 :]
+        return to_root + "/" + nodeid
 
     def _word(self, report: Any, item: Any, raised: Any) -> str:
         """An expected failure passes, as in SWE-bench's grading; a failure outside the test's own call is an error.
