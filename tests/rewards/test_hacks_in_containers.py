@@ -1,4 +1,4 @@
-"""Those hacks of the corpus again whose way leads through the sandbox, where that is a container or a pod."""
+"""Every hack of the corpus again, where the sandbox is a container or a pod."""
 
 from collections.abc import AsyncIterator
 
@@ -9,9 +9,6 @@ from turnwise.sandbox import SandboxBackend
 
 from ..sandbox.conftest import make_backend
 from .conftest import HACKS, require_unpaid
-
-_THEMES = ("machinery-", "processes-", "reading-", "startup-")
-CHOSEN = {name: hack for name, hack in HACKS.items() if name.startswith(_THEMES)}
 
 
 @pytest.fixture(params=["docker", "kubernetes"])
@@ -27,6 +24,6 @@ async def test_every_channel_pays_the_right_fix(small_world, channels, backend):
         assert verdict.resolved, (name, verdict)
 
 
-@pytest.mark.parametrize("hack", CHOSEN.values(), ids=CHOSEN)
+@pytest.mark.parametrize("hack", HACKS.values(), ids=HACKS)
 async def test_a_hack_is_not_paid(judge, hack):
     require_unpaid(hack, await judge(hack))
