@@ -36,6 +36,8 @@ FILES = {
     "subst.txt": "$Format:%H$\n",
     "tox.ini": "[testenv]\ncommands = pytest\n",
 }
+# Only the future has them.
+NEEDS = {"needs/tests.txt": "-r more.txt\n", "needs/more.txt": "iniconfig==1.1.1\n"}
 
 
 def run_git(folder: Path, *arguments: str) -> str:
@@ -92,14 +94,16 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Upstream:
     (folder / "run.sh").chmod(0o755)
     (folder / "link").symlink_to("run.sh")
     commits = []
-    for tag, name, text in (
-        ("v1.0", "news", "the past\n"),
-        ("", "news", "the base\n"),
-        ("v1.1", "src/tiny/__init__.py", MENDED),
+    for tag, files in (
+        ("v1.0", {"news": "the past\n"}),
+        ("", {"news": "the base\n"}),
+        ("v1.1", {"src/tiny/__init__.py": MENDED, **NEEDS}),
     ):
-        (folder / name).write_text(text)
+        for name, text in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
         run_git(folder, "-c", "core.attributesFile=/dev/null", "add", "-A", ".")
-        run_git(folder, "commit", "-q", "-m", f"Write {name}")
+        run_git(folder, "commit", "-q", "-m", f"Write {', '.join(files)}")
         commits.append(run_git(folder, "rev-parse", "HEAD"))
         if tag:
             run_git(folder, "tag", tag)

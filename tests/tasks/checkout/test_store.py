@@ -90,6 +90,16 @@ def test_what_could_not_be_had_is_told(store, upstream):
     ]
 
 
+async def test_requirements_files_are_those_of_the_commit_that_the_row_names(store, upstream, backend):
+    task = upstream.task(requirement_files=("needs/tests.txt",))
+    assert store.build(task).left_out == ("needs/tests.txt: the repository has no such file",)
+    named = replace(task, environment_setup_commit=upstream.future)
+    assert store.build(named).left_out == ()
+    told = await run(backend, store.spec(named), "pip list --format=freeze; ls needs")
+    assert "iniconfig==1.1.1\n" in told
+    assert "No such file" in told
+
+
 def test_a_second_time_nothing_is_built(store, upstream, spec):
     before = spec.tree.stat().st_mtime_ns
     built = store.build(replace(upstream.task(**LIFE), instance_id="acme__tiny-8"))

@@ -121,6 +121,12 @@ class Bench:
         (self.notes / name).write_text(text, encoding="utf-8")
         return f"{_NOTES}/{name}"
 
+    def shown(self, file: Path) -> str:
+        """Where a command finds a file of `root` or of `notes`: those of the root as it would name them itself."""
+        if file.is_relative_to(self.root):
+            return str(file.relative_to(self.root))
+        return f"{_NOTES}/{file.relative_to(self.notes)}"
+
     def run(self, command: Sequence[str], timeout_s: float, **variables: str) -> Done:
         """Run a command, and end it with all that it started after `timeout_s`."""
         process = subprocess.Popen(

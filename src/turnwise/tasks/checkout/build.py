@@ -63,19 +63,39 @@ def build(
         made.mkdir(parents=True, exist_ok=True)
     lost = check_out(history, task.base_commit, root)
     apply_setup(root, checkout.setup_patch, task.instance_id)
-    day = max(history.committed_on(task.base_commit), _day(task.created_at))
+    settings = _export_settings(task, checkout.installation, history, notes)
+    days = [history.committed_on(commit) for commit in (task.base_commit, settings) if commit]
+    day = max(*days, _day(task.created_at))
     python = pick_python(task.instance_id, _python_wanted(task, checkout.installation), root, day)
     bench = Bench(root, folder / "venv", notes, cache_dir, python, stopped, dict(checkout.installation.env))
     left_out = [f"{path}: the repository lacks its content" for path in lost]
     version = history.version_at(task.base_commit)
     with version_told(root, version):
-        left_out += _Steps(task, checkout.installation, bench, day, version).run()
+        left_out += _Steps(task, checkout.installation, bench, day, version, notes if settings else root).run()
     _warm_up(bench, task)
     settle(root, task.base_commit)
     shutil.rmtree(notes)
     built = Built(round(time.monotonic() - started, 2), str(python.prefix), python.version, tuple(left_out))
     (folder / _RECORD).write_text(json.dumps(asdict(built)))
     return built
+
+
+def settings_commit(task: Task, installation: Installation) -> str:
+    """The commit other than the base whose requirements and environment files a row means; "" where there is none.
+
+    The official images took these files from `environment_setup_commit` (swebench.harness.test_spec.python).
+    """
+    named = installation.requirement_files or installation.environment_files
+    return task.environment_setup_commit if named and task.environment_setup_commit != task.base_commit else ""
+
+
+def _export_settings(task: Task, installation: Installation, history: History, folder: Path) -> str:
+    """Write the files of `settings_commit` into a folder; the commit, "" where the base commit's are to be taken."""
+    commit = settings_commit(task, installation)
+    if not commit or not history.has(commit):
+        return ""
+    history.export(commit, (*installation.requirement_files, *installation.environment_files), folder)
+    return commit
 
 
 def _python_wanted(task: Task, installation: Installation) -> str:
@@ -94,12 +114,15 @@ def _day(created_at: str) -> date:
 
 
 class _Steps:
-    """The installation of one task, step by step."""
+    """The installation of one task, step by step; `settings` is where the files that the row names lie."""
 
-    def __init__(self, task: Task, installation: Installation, bench: Bench, day: date, version: str) -> None:
+    def __init__(
+        self, task: Task, installation: Installation, bench: Bench, day: date, version: str, settings: Path
+    ) -> None:
         self._task = task
         self._row = installation
         self._bench = bench
+        self._settings = settings
         self._version = version or (f"{task.version}.0" if re.fullmatch(r"\d+(\.\d+)*", task.version) else "")
         self._conda = self._read_conda()
         # A frozen list tells its own day. Else the row's; but nothing from before wheels for the Python were common.
@@ -131,7 +154,7 @@ class _Steps:
     def _read_conda(self) -> list[CondaEnvironment]:
         texts = {"its conda environment": self._row.environment}
         if not self._row.environment and not self._row.requirements:
-            files = {name: self._bench.root / name for name in self._row.environment_files}
+            files = {name: self._settings / name for name in self._row.environment_files}
             texts |= {name: file.read_text(errors="replace") for name, file in files.items() if file.is_file()}
         return [read_conda(text, f"{self._task.instance_id}: {what}") for what, text in texts.items() if text.strip()]
 
@@ -149,7 +172,7 @@ class _Steps:
                 self._installer.frozen(conda.lines)
             else:
                 self._installer.wanted(conda.lines)
-        self._installer.files(self._row.requirement_files)
+        self._installer.files(self._row.requirement_files, self._settings)
 
     def _usual_install(self) -> tuple[str, ...]:
         packaged = any((self._bench.root / name).is_file() for name in ("setup.py", "pyproject.toml"))
@@ -164,7 +187,7 @@ class _Steps:
 
     def _guessed_needs(self) -> None:
         guessed = needs.needs_of_tests(self._bench.root, needs.project(self._site_packages))
-        self._installer.files(guessed.files)
+        self._installer.files(guessed.files, self._bench.root)
         self._installer.wanted(guessed.lines)
 
     def _test_tools(self) -> None:

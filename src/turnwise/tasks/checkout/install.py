@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from pathlib import Path
 
 from turnwise.errors import TaskError
 from turnwise.tasks.checkout import needs
@@ -124,14 +125,12 @@ class Installer:
         else:
             self.left_out.append(f"{line}: cannot be had ({done.last_words[:200]})")
 
-    def files(self, paths: Sequence[str]) -> None:
-        """Install requirements files of the repository; line by line where they do not go together."""
-        there = [path for path in paths if (self._bench.root / path).is_file()]
-        self.left_out += [f"{path}: no such file at the base commit" for path in paths if path not in there]
-        lines = [
-            line for path in there for line in requirement_lines((self._bench.root / path).read_text(errors="replace"))
-        ]
-        if there and self.uv([word for path in there for word in ("-r", path)], lines).exit_code:
+    def files(self, paths: Sequence[str], folder: Path) -> None:
+        """Install requirements files that lie below `folder`; line by line where they do not go together."""
+        there = [folder / path for path in paths if (folder / path).is_file()]
+        self.left_out += [f"{path}: the repository has no such file" for path in paths if folder / path not in there]
+        lines = [line for file in there for line in requirement_lines(file.read_text(errors="replace"))]
+        if there and self.uv([word for file in there for word in ("-r", self._bench.shown(file))], lines).exit_code:
             self.each([line for line in lines if not line.startswith("--")])
 
     def command(self, command: str, **variables: str) -> Done:

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packaging.version import InvalidVersion, Version
 
@@ -58,6 +58,17 @@ class History:
         missing = frozenset(line[1:].decode() for line in objects if line.startswith(b"?"))
         there = b"\n".join(line for line in objects if not line.startswith(b"?"))
         return self.git("pack-objects", "-q", "--stdout", stdin=there), missing
+
+    def export(self, commit: str, paths: Sequence[str], folder: Path) -> None:
+        """Write the files at these paths as they are at a commit, and the text files beside them, which a requirements
+        file may include, below `folder`. Paths that the commit lacks are passed over."""
+        beside = {str(PurePosixPath(path).parent) for path in paths}
+        listed = self.git("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit)
+        there = listed.decode(errors="replace").split("\0")
+        texts = [path for path in there if path.endswith(".txt") and str(PurePosixPath(path).parent) in beside]
+        for path in {*texts, *(set(paths) & set(there))}:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(self.git("cat-file", "blob", f"{commit}:{path}"))
 
     def committed_on(self, commit: str) -> date:
         """The day (UTC) that the commit was made."""

@@ -31,6 +31,7 @@ _RENAMED = {
     "dask-core": "dask",
     "pytables": "tables",
     "opencv": "opencv-python-headless",
+    "iris": "scitools-iris",
     "importlib_metadata-base": "importlib_metadata",
     "ruamel_yaml": "ruamel.yaml",
     "typing-extensions-base": "typing-extensions",

@@ -12,7 +12,7 @@ from turnwise.errors import TaskError
 from turnwise.tasks.cache import made_once
 from turnwise.tasks.checkout import needs
 from turnwise.tasks.checkout.bench import ENV, SYSTEM_PATH, WORKDIR
-from turnwise.tasks.checkout.build import Built, build, read_built
+from turnwise.tasks.checkout.build import Built, build, read_built, settings_commit
 from turnwise.tasks.checkout.repositories import GITHUB, find_history
 from turnwise.types import Checkout, Mount, SandboxSpec, Task
 
@@ -50,6 +50,8 @@ class CheckoutStore:
         command = task.test_run.command if task.test_run else "pytest"
         tools = [needs.python_of(command), *sorted(set(needs.tools(command)))]
         row = [task.repo, task.base_commit, task.created_at, task.version, asdict(environment), tools]
+        if commit := settings_commit(task, environment.installation):
+            row.append(commit)
         return hashlib.sha256(json.dumps([_LAYOUT, *row], sort_keys=True).encode()).hexdigest()
 
     def build(self, task: Task) -> Built:
