@@ -37,6 +37,11 @@ def test_a_written_conda_environment_keeps_open_versions_open():
     assert (conda.lines, conda.python) == (("xarray", "numpy", "dask==2023.1"), "")
 
 
+def test_packages_of_conda_are_those_of_the_index_and_what_they_lack_there():
+    text = "dependencies:\n- iris\n- cfgrib=0.9\n"
+    assert read_conda(text, "row").packages == {"scitools-iris": "", "cfgrib": "0.9", "ecmwflibs": ""}
+
+
 @pytest.mark.parametrize("text", ["a: [", "just words", "dependencies: 3", "[1, 2]"])
 def test_what_is_no_conda_environment_is_named(text):
     with pytest.raises(TaskError, match="row x: "):

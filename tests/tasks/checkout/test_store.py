@@ -90,6 +90,13 @@ def test_what_could_not_be_had_is_told(store, upstream):
     ]
 
 
+async def test_a_package_that_is_nowhere_does_not_sink_the_others(store, upstream, backend):
+    task = upstream.task(pip_packages=("iniconfig==1.1.1", "a-package-of-nobody"))
+    (told,) = store.build(task).left_out
+    assert told.startswith("a-package-of-nobody: cannot be had (")
+    assert "iniconfig==1.1.1\n" in await run(backend, store.spec(task), "pip list --format=freeze")
+
+
 async def test_requirements_files_are_those_of_the_commit_that_the_row_names(store, upstream, backend):
     task = upstream.task(requirement_files=("needs/tests.txt",))
     assert store.build(task).left_out == ("needs/tests.txt: the repository has no such file",)

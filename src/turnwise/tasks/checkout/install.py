@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from turnwise.errors import TaskError
 from turnwise.tasks.checkout import needs
 from turnwise.tasks.checkout.bench import ENV, Bench, Done
@@ -24,6 +26,11 @@ _TOO_YOUNG = re.compile(r"`([\w.-]+)` was filtered by `exclude-newer`.*?publishe
 _LIKE_DEVELOP = ("--config-setting", "editable_mode=compat")
 _NO_PEP_660 = "has no attribute 'build_editable'"
 _UNRESOLVED = re.compile(r"No solution found|no versions? of|was not found in the package registry|exclude-newer")
+# The packages that uv names as the reason, and those that asked for one of them.
+_NAMED = re.compile(
+    r"Because ([\w.-]+) was not found in the package registry|Failed to build `([\w.-]+)=="
+    r"|was included because `([\w.-]+)`"
+)
 _NEEDLESS = frozenset({"-q", "-qq", "-v", "-vv", "--quiet", "--verbose", "--no-cache-dir", "--user", "--use-pep517"})
 _NOT_HAD = frozenset(
     {"apt", "apt-get", "add-apt-repository", "aptitude", "apk", "brew", "conda", "dnf", "dpkg", "locale-gen", "mamba"}
@@ -100,8 +107,16 @@ class Installer:
 
     def wanted(self, lines: Sequence[str]) -> None:
         """Install requirements with what they need, together if they go together, else as many as can be had."""
-        if lines and self.uv(lines, lines).exit_code:
-            self.each(lines)
+        kept, refused = list(lines), []
+        while kept and (done := self.uv(kept, kept)).exit_code:
+            named = {canonicalize_name(name) for found in _NAMED.findall(done.output) for name in found if name}
+            refused += [(line, done) for line in kept if _name(line) in named]
+            if not named & {_name(line) for line in kept}:
+                self.each(kept)
+                break
+            kept = [line for line in kept if _name(line) not in named]
+        for line, done in refused:
+            self._replace(line, (), done)
 
     def each(self, lines: Sequence[str], *options: str) -> None:
         """Install in ever smaller parts what does not go as a whole; what cannot be had is told.
@@ -117,13 +132,16 @@ class Installer:
 
     def _single(self, line: str, options: Sequence[str]) -> None:
         done = self.uv([*options, *_arguments([line])], [line])
-        if not done.exit_code:
-            return
+        if done.exit_code:
+            self._replace(line, options, done)
+
+    def _replace(self, line: str, options: Sequence[str], refused: Done) -> None:
+        """Take another version of what could not be had, where it is the version that was asked for; tell either."""
         requirement = parse(line)
         if requirement is not None and requirement.specifier and not self.uv([*options, requirement.name]).exit_code:
             self.left_out.append(f"{line}: cannot be had; another version is taken")
         else:
-            self.left_out.append(f"{line}: cannot be had ({done.last_words[:200]})")
+            self.left_out.append(f"{line}: cannot be had ({refused.last_words[:200]})")
 
     def files(self, paths: Sequence[str], folder: Path) -> None:
         """Install requirements files that lie below `folder`; line by line where they do not go together."""
@@ -206,6 +224,12 @@ def _until(day: date | None, free: Mapping[str, date]) -> list[str]:
 def _arguments(lines: Sequence[str]) -> list[str]:
     """Requirement lines as arguments; an option ("-r more.txt") is several."""
     return [word for line in lines for word in (shlex.split(line) if line.startswith("-") else [line])]
+
+
+def _name(line: str) -> str:
+    """The canonical name of the package that a line requires; "" of an option or a path."""
+    requirement = parse(line)
+    return str(canonicalize_name(requirement.name)) if requirement else ""
 
 
 def _is_editable(arguments: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from turnwise.tasks.checkout.build import Built, build, read_built, settings_com
 from turnwise.tasks.checkout.repositories import GITHUB, find_history
 from turnwise.types import Checkout, Mount, SandboxSpec, Task
 
-_LAYOUT = 2  # part of every key: a change of how things are built must not find things built before
+_LAYOUT = 3  # part of every key: a change of how things are built must not find things built before
 _PACKAGE_FOLDERS = (
     "lib*/python*/site-packages",
     "lib*/python*/dist-packages",
