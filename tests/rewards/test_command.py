@@ -23,6 +23,20 @@ def test_pytest_is_recognized(command, arguments, here):
 
 
 @pytest.mark.parametrize(
+    ("command", "assignments", "folder"),
+    [
+        ("cd a/b && pytest x", (), "a/b"),
+        ("export A=1 B='2 ;'\ncd a; cd b\n\nC=3 pytest x\n", ("A=1", "B=2 ;", "C=3"), "a/b"),
+        ("export A=1; ./pytest x", ("A=1",), "."),
+    ],
+)
+def test_changes_of_folder_and_environment_come_first(command, assignments, folder):
+    read = read_command(command)
+
+    assert (read.arguments, read.assignments, read.folder) == (("x",), assignments, folder)
+
+
+@pytest.mark.parametrize(
     ("command", "program"),
     [
         ("./tests/runtests.py --verbosity 2 admin", ("./tests/runtests.py",)),
@@ -41,8 +55,16 @@ def test_other_python_programs_are_recognized(command, program):
 @pytest.mark.parametrize(
     "command",
     [
-        "cd a && pytest",
         "pytest a; pytest b",
+        "pytest a; exit 0",
+        "cd a && pytest || true",
+        "cd a & pytest",
+        "cd /elsewhere && pytest",
+        "cd ../elsewhere && pytest",
+        "cd - && pytest",
+        "export A=$B; pytest",
+        "source env/bin/activate && pytest",
+        "&&",
         "pytest $(cat files)",
         "pytest tests/*.py",
         "pytest a\npytest b",

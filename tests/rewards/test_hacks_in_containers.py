@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from turnwise.rewards import verify
 from turnwise.sandbox import SandboxBackend
 
 from ..sandbox.conftest import make_backend
-from .conftest import HACKS, require_unpaid
+from .conftest import HACKS, require_unpaid, verify_in
 
 
 @pytest.fixture(params=["docker", "kubernetes"])
@@ -18,9 +17,9 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBacken
     await backend.close()
 
 
-async def test_every_channel_pays_the_right_fix(small_world, channels, backend):
-    for name, task in channels.items():
-        verdict = await verify(task, task.patch, backend=backend, spec=small_world.spec, timeout_s=60)
+async def test_every_channel_pays_the_right_fix(channels, backend):
+    for name, channel in channels.items():
+        verdict = await verify_in(channel, channel.task.patch, backend)
         assert verdict.resolved, (name, verdict)
 
 

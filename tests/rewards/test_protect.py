@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from turnwise.rewards.protect import apply_options, configuration_of, suspect_files, touched_files
+from turnwise.rewards.protect import apply_options, configuration_of, touched_files
 from turnwise.types import TestRun
 
 LINE = "@@ -0,0 +1 @@\n+x\n"
@@ -44,11 +44,10 @@ def test_source_arrives_and_what_steers_tests_does_not(small_world, applied):
         "a.pth",
         "x.egg-info/entry_points.txt",
         "calc.pyc",
+        "calc.cpython-311-x86_64-linux-gnu.so",
     }
 
     assert applied(small_world.task, *source, *steering) == source
-    patch = "".join(new_file(path) for path in source | steering)
-    assert set(suspect_files(small_world.task, patch)) == source
 
 
 def test_what_the_gold_patch_changes_is_source_wherever_it_lies(small_world, applied):
@@ -64,9 +63,24 @@ def test_what_the_gold_patch_changes_is_source_wherever_it_lies(small_world, app
 def test_a_test_program_of_the_repository_is_not_the_patchs(small_world, applied):
     task = replace(small_world.task, test_run=TestRun("bin/test -C sympy/a.py", "parse_log_sympy"))
 
-    steering = ("bin/test", "sympy/testing/runtests.py", "django/test/runner.py")
-    assert applied(task, "sympy/core.py", "bin/other", *steering) == {"sympy/core.py", "bin/other"}
-    assert suspect_files(task, "".join(map(new_file, steering))) == []
+    steering = ("bin/test", "bin/get_sympy.py", "sympy/testing/runtests.py", "django/test/runner.py")
+    steering += ("sympy/utilities/runtests.py", "sympy/utilities/pytest.py")
+    assert applied(task, "sympy/core.py", "other/bin/a.py", *steering) == {"sympy/core.py", "other/bin/a.py"}
+
+
+def test_a_test_program_that_the_gold_patch_changes_is_source(small_world, applied):
+    gold = new_file("sympy/utilities/runtests.py")
+    task = replace(small_world.task, patch=gold, test_run=TestRun("bin/test sympy/a.py", "parse_log_sympy"))
+
+    steering = ("sympy/utilities/runtests.py", "sympy/utilities/pytest.py")
+    assert applied(task, *steering) == {"sympy/utilities/runtests.py"}
+
+
+def test_hidden_files_are_told_from_the_folder_where_the_command_runs(small_world, applied):
+    run = TestRun("cd checks && pytest -rA test_a.py", "parse_log_pytest")
+    task = replace(small_world.task, test_run=run, fail_to_pass=("test_a.py::test_a",))
+
+    assert applied(task, "checks/test_a.py", "test_a.py") == {"test_a.py"}
 
 
 def test_configuration_that_both_change_is_the_gold_patchs(small_world):

@@ -234,7 +234,7 @@ async def test_ids_are_those_of_the_log_where_pytest_runs_below_its_root(judge, 
 
 
 async def test_a_shells_command_is_graded_too(small_world, judge, row):
-    shell = replace(row, test_run=TestRun("cd . && python -m pytest -rA tests", "parse_log_pytest"))
+    shell = replace(row, test_run=TestRun("python -m pytest -rA tests | cat", "parse_log_pytest"))
 
     assert (await judge(row.patch, shell)).kind is VerdictKind.RESOLVED
     assert (await judge(small_world.diff({"notes.txt": "x\n"}), shell)).kind is VerdictKind.UNRESOLVED

@@ -55,7 +55,7 @@ class Mining:
         if not self.test_command:
             return
         command = read_command(self.test_command)
-        if command is None or not command.is_pytest:
+        if command is None or not command.is_pytest or command.folder != ".":
             raise InputError(f"test command {self.test_command!r}: should be one plain call of pytest")
         if "-rA" not in command.arguments:  # by which the log names what passed
             raise InputError(f"test command {self.test_command!r}: lacks -rA, without which its log can't be graded")

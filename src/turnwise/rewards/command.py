@@ -2,8 +2,10 @@
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
+_PIECE = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.|&&|.", re.DOTALL)
 # What a shell would do more with than split it into words.
 _SHELL = re.compile(r"[;&|<>$`(){}*?~\n#!]")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
@@ -16,11 +18,12 @@ class PythonCommand:
     """A command that is one plain call of a Python program.
 
     `program` is "pytest", or what is run: ("-m", "unittest"), ("tests/runtests.py",). `here`: whether the current
-    directory is importable, as `python -m pytest` has it and `pytest` has not.
+    directory is importable, as `python -m pytest` has it and `pytest` has not. `folder`: where it runs, told from the
+    repository's root; "." is the root.
 
     >>> read_command("A=1 python -W ignore -m pytest -rA tests")  # doctest: +NORMALIZE_WHITESPACE
     PythonCommand(assignments=('A=1',), python=('python', '-W', 'ignore'), program=('pytest',),
-                  arguments=('-rA', 'tests'), here=True)
+                  arguments=('-rA', 'tests'), here=True, folder='.')
     """
 
     assignments: tuple[str, ...]
@@ -28,6 +31,7 @@ class PythonCommand:
     program: tuple[str, ...]
     arguments: tuple[str, ...]
     here: bool
+    folder: str = "."
 
     @property
     def is_pytest(self) -> bool:
@@ -38,15 +42,49 @@ class PythonCommand:
 def read_command(command: str) -> PythonCommand | None:
     """The command's pieces; None where it is anything else than one plain call of a Python program.
 
+    That call may come after changes of the folder and of the environment.
+
     >>> read_command("pytest -rA tests/test_api.py").arguments
     ('-rA', 'tests/test_api.py')
     >>> read_command("./tests/runtests.py --verbosity 2 admin").program
     ('./tests/runtests.py',)
-    >>> read_command("cd tests && pytest") is None, read_command("tox -e py39") is None
+    >>> read_command("export CI=1; cd tests && pytest").folder
+    'tests'
+    >>> read_command("pytest a; pytest b") is None, read_command("tox -e py39") is None
     (True, True)
     """
-    if _needs_shell(command):
-        return None
+    *before, last = _steps(command) or [""]
+    assignments: tuple[str, ...] = ()
+    folder = "."
+    for step in before:
+        words = [] if _needs_shell(step) else shlex.split(step)
+        if words[:1] == ["export"] and all(_ASSIGNMENT.fullmatch(word) for word in words[1:]):
+            assignments += tuple(words[1:])
+        elif words[:1] == ["cd"] and len(words) == 2 and _is_below(words[1]):
+            folder = str(PurePosixPath(folder, words[1]))
+        else:
+            return None
+    read = None if _needs_shell(last) else _by_program(last)
+    return read and replace(read, assignments=(*assignments, *read.assignments), folder=folder)
+
+
+def _steps(command: str) -> list[str]:
+    """What the command does one after the other."""
+    steps = [""]
+    for piece in _PIECE.findall(command):
+        if piece in ("&&", ";", "\n"):
+            steps.append("")
+        else:
+            steps[-1] += piece
+    return [step for step in steps if step.strip()]
+
+
+def _is_below(folder: str) -> bool:
+    path = PurePosixPath(folder)
+    return not path.is_absolute() and ".." not in path.parts and not folder.startswith("-")
+
+
+def _by_program(command: str) -> PythonCommand | None:
     words = shlex.split(command)
     count = next((i for i, word in enumerate(words) if not _ASSIGNMENT.fullmatch(word)), len(words))
     assignments, words = tuple(words[:count]), words[count:]

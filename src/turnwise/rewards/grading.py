@@ -69,6 +69,11 @@ class Grader:
             eval_type=run.eval_type,
         )
 
+    @property
+    def is_sympys(self) -> bool:
+        """Whether the log is of SymPy's own runner, all of whose tests are recorded."""
+        return str(self._spec.log_parser) == "parse_log_sympy"
+
     def of_log(self, log: str) -> Grade:
         """The grade of a whole log, markers and exit code included: what swebench's `get_eval_report` says of it."""
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="replace", suffix=".txt") as file:

@@ -15,6 +15,7 @@ from turnwise.types import Task
 # of installed packages, where pytest looks for plugins.
 NEVER = (
     "*.py[co]",
+    "*.so",
     "*sitecustomize.py",
     "*usercustomize.py",
     "*sitecustomize/*",
@@ -26,6 +27,8 @@ NEVER = (
 )
 CONFIGURATION = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg", "pyproject.toml")
 TEST_FOLDERS = ("test", "tests", "testing")
+# Parts of a test program that lie outside those folders: SymPy's before 1.6, in sympy/utilities.
+RUNNER_FILES = ("runtests.py", "pytest.py", "randtest.py")
 TOUCHED = re.compile(
     r'^(?:\+\+\+|---|rename from|rename to|copy to) "?(?:[ab]/)?(.+?)"?\s*$|^diff --git "?a/.+?"? "?b/(.+?)"?\s*$', re.M
 )
@@ -42,17 +45,13 @@ def touched_files(patch: str) -> set[str]:
     return named - {"/dev/null"}
 
 
-def suspect_files(task: Task, patch: str) -> list[str]:
-    """The files of the patch that reach the tests: what the code in them does to the tests is not trusted, sorted."""
-    return sorted(path for path in touched_files(patch) if not _is_protected(task, path) and ":" not in path)
-
-
 def apply_options(task: Task, patch: str) -> list[str]:
     """Options of `git apply` that leave out of the patch what would steer the tests.
 
     Left out: the hidden test files and what lies in their test folders, every conftest.py and pytest configuration
-    file, and `NEVER`; where the repository's own program runs the tests, also that program and every test folder. A
-    file that the gold patch itself changes is source, wherever it lies, unless it is configuration.
+    file, and `NEVER`; where the repository's own program runs the tests, also that program with its folder, every test
+    folder and `RUNNER_FILES`. A file that the gold patch itself changes is source, wherever it lies, unless it is
+    configuration.
     """
     gold = sorted(path for path in touched_files(task.patch) if not _is_configuration(path))
     moved = [new for old, new in RENAMED.findall(patch) if _is_protected(task, old.strip('"'))]
@@ -75,7 +74,10 @@ def configuration_of(task: Task, patch: str) -> str:
 
 def hidden_files(task: Task) -> set[str]:
     """The files of the hidden tests: those that the row's test ids name and those that its test patch touches."""
-    return {*(path for path in task.test_files if "/" in path or path.endswith(".py")), *touched_files(task.test_patch)}
+    command = None if task.test_run is None else read_command(task.test_run.command)
+    folder = PurePosixPath("." if command is None else command.folder)
+    named = {str(folder / path) for path in task.test_files if "/" in path or path.endswith(".py")}
+    return named | touched_files(task.test_patch)
 
 
 def _protected_patterns(task: Task) -> Iterable[str]:
@@ -90,6 +92,9 @@ def _protected_patterns(task: Task) -> Iterable[str]:
     if _brings_its_runner(task):
         for folder in TEST_FOLDERS:
             yield from (f"{folder}/*", f"*/{folder}/*")
+        for name in RUNNER_FILES:
+            yield from (name, f"*/{name}")
+        yield from (f"{_literal(folder)}/*" for folder in _program_folders(task))
         yield from (_literal(word) for word in _command_words(task))
 
 
@@ -107,6 +112,22 @@ def _brings_its_runner(task: Task) -> bool:
     """Whether the tests are run by a program of the repository, whose parts lie in folders named for tests."""
     command = None if task.test_run is None else read_command(task.test_run.command)
     return task.test_run is not None and (command is None or not command.is_pytest)
+
+
+def _is_of_runner(task: Task, path: PurePosixPath) -> bool:
+    return (
+        str(path) in _command_words(task)
+        or path.name in RUNNER_FILES
+        or bool({*path.parts[:-1]} & {*TEST_FOLDERS})
+        or bool({str(parent) for parent in path.parents} & {*_program_folders(task)})
+    )
+
+
+def _program_folders(task: Task) -> list[str]:
+    """The folder of the program that runs the tests, where Python looks first for what that imports."""
+    command = None if task.test_run is None else read_command(task.test_run.command)
+    folder = str(PurePosixPath(command.folder, command.program[0]).parent) if command is not None else "."
+    return [] if folder == "." else [folder]
 
 
 def _command_words(task: Task) -> list[str]:
@@ -130,9 +151,7 @@ def _is_protected(task: Task, path: str) -> bool:
     if path in touched_files(task.patch) and not _is_configuration(path):
         return False
     folders = hidden_folders(task)
-    if _brings_its_runner(task) and (
-        path in _command_words(task) or {*PurePosixPath(path).parts[:-1]} & {*TEST_FOLDERS}
-    ):
+    if _brings_its_runner(task) and _is_of_runner(task, PurePosixPath(path)):
         return True
     return (
         _is_configuration(path)

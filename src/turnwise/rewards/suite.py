@@ -41,15 +41,15 @@ def suite_command(
     explain: bool = True,
     *,
     secret: str = "-",
-    suspects: Sequence[str] = (),
+    suspects: str = "",
 ) -> str:
     """The shell command that runs the files (None: the whole suite) from the repository's root.
 
-    `secret` is the path of a file in the sandbox whose first word seals the results, `suspects` are the files whose
-    code is under judgement.
+    `secret` is the path of a file in the sandbox whose first word seals the results, `suspects` that of a
+    file with what `git apply --numstat -z` said of the patch under judgement.
     """
     mode = "explain" if explain else "plain"
-    return supervised_command([results, secret, "pytest", mode, ":".join(suspects), *(test_files or ())])
+    return supervised_command([results, secret, "pytest", mode, suspects, *(test_files or ())])
 
 
 def supervised_command(
@@ -60,6 +60,7 @@ def supervised_command(
     The repository's import paths (PYTHONPATH) are handed over under another name, because Python must not see them
     while pytest is imported; a fixed hash seed makes the order of sets the same in every run.
     """
+    assignments = [f"TURNWISE_{each}" if each.startswith("PYTHONPATH=") else each for each in assignments]
     return (
         'env -u PYTHONPATH -u PYTHONSTARTUP -u PYTHONHOME TURNWISE_PYTHONPATH="$PYTHONPATH" PYTHONHASHSEED=0 '
         f"PYTHONDONTWRITEBYTECODE=1 {shlex.join([*assignments, *python])} -B -s "
@@ -100,8 +101,9 @@ async def run_suite(
 class Record:
     """What the supervisor kept of one run of tests.
 
-    `suite` holds outcomes and failures only; `names` is what a log may call a test, by its id. `alarms` say, each in a
-    sentence, what steered the tests that must not.
+    `suite` holds outcomes and failures only; `names` is what a log may call a test, by its id. `in_sub_tests` are names
+    of tests that failed in sub-tests: on their own line of the log unittest says nothing of that before Python 3.11.
+    `alarms` say, each in a sentence, what steered the tests that must not.
     `exit_code` is the tests' own (-N for signal N), None in a record that is cut short. `sealed`: it ends with the
     supervisor's seal, so nothing else wrote it. `started`, `finished`: pytest or the test program came to its start
     and to its end. `log_digest` is of the log beside it.
@@ -118,6 +120,7 @@ class Record:
     finished: bool
     log_digest: str = ""
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    in_sub_tests: frozenset[str] = frozenset()
 
 
 def read_record(text: str, secret: bytes) -> Record:
@@ -130,6 +133,7 @@ def read_record(text: str, secret: bytes) -> Record:
     failures: dict[str, TestFailure] = {}
     alarms: list[str] = []
     names: dict[str, list[str]] = {}
+    in_sub_tests: set[str] = set()
     end: dict[str, Any] = {}
     started = finished = False
     for row in _rows(text):
@@ -145,11 +149,21 @@ def read_record(text: str, secret: bytes) -> Record:
             if outcomes.setdefault(row["id"], row["outcome"]) != row["outcome"]:
                 alarms.append(f"{row['id']} was reported as {outcomes[row['id']]} and as {row['outcome']}")
             names[row["id"]] = row.get("names", [row["id"]])
+            in_sub_tests.update(names[row["id"]] if row.get("in_sub_test") else ())
             if "failure" in row:
                 failures[row["id"]] = _failure(row["failure"])
     suite = SuiteResult(outcomes, 0, "", False, 0.0, failures)
-    sealed = _is_sealed(text, secret)
-    return Record(suite, tuple(alarms), end.get("exit_code"), sealed, started, finished, end.get("log", ""), names)
+    return Record(
+        suite,
+        tuple(alarms),
+        end.get("exit_code"),
+        _is_sealed(text, secret),
+        started,
+        finished,
+        end.get("log", ""),
+        names,
+        frozenset(in_sub_tests),
+    )
 
 
 def _rows(text: str) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from turnwise.errors import SandboxError
 from turnwise.rewards.command import PythonCommand, read_command
 from turnwise.rewards.grading import Grader
 from turnwise.rewards.judge import Run, judge, require_ended
-from turnwise.rewards.protect import apply_options, configuration_of, suspect_files
+from turnwise.rewards.protect import apply_options, configuration_of
 from turnwise.rewards.suite import (
     read_record,
     results_path,
@@ -109,25 +109,31 @@ class Trial:
         """One subshell, because the sandbox's own shell must outlive a refused patch."""
         options = shlex.join(apply_options(self.task, self.patch))
         steps = [f"{GIT_APPLY} {HIDDEN_PATH} || exit {HIDDEN_REFUSED}"] if hidden.strip() else []
-        steps += [f"{GIT_APPLY} {options} {PATCH_PATH} || exit {PATCH_REFUSED}", f"rm -f {PATCH_PATH}"]
+        # Git itself says which files it writes: it reads more spellings of a name than a parser of ours would know.
+        apply = f"{GIT_APPLY} --numstat -z --apply {options} {PATCH_PATH} >{self._suspects}"
+        steps += [f"{apply} || exit {PATCH_REFUSED}", f"rm -f {PATCH_PATH}"]
         return "(\n" + "\n".join([*steps, self._tests()]) + "\n)"
 
     def _tests(self) -> str:
-        suspects = suspect_files(self.task, self.patch)
         command, run = self._command, self.task.test_run
         if run is None:
             files = self.task.test_files
-            return suite_command(self.results, files, self.explain, secret=HIDDEN_PATH, suspects=suspects)
+            return suite_command(self.results, files, self.explain, secret=HIDDEN_PATH, suspects=self._suspects)
         head = [self.results, HIDDEN_PATH]
         if command is None:
             return supervised_command([*head, "shell", run.command])
+        ours = (f"TURNWISE_FOLDER={command.folder}", *(() if command.here else ("TURNWISE_HERE=",)))
+        assignments = (*ours, *command.assignments)
         if command.is_pytest:
-            here = () if command.here else ("TURNWISE_HERE=",)
             mode = "own-explain" if self.explain else "own"
-            words = [*head, "pytest", mode, ":".join(suspects), *command.arguments]
-            return supervised_command(words, command.python, (*here, *command.assignments))
-        words = [*head, "script", ":".join(suspects), run.command, *command.program, *command.arguments]
-        return supervised_command(words, command.python, command.assignments)
+            words = [*head, "pytest", mode, self._suspects, *command.arguments]
+            return supervised_command(words, command.python, assignments)
+        words = [*head, "script", self._suspects, run.command, *command.program, *command.arguments]
+        return supervised_command(words, command.python, assignments)
+
+    @property
+    def _suspects(self) -> str:
+        return self.results + ".suspects"
 
     @property
     def _command(self) -> PythonCommand | None:

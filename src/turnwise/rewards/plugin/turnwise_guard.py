@@ -1,124 +1,36 @@
 """Notices when code of the repository changes what judges it. Runs inside the sandbox, in the tests' own process.
 
 Code under test shares its process with the test machinery, so nothing here can make tampering impossible; it makes it
-show. Four looks, each at something else:
+show. Five looks, each at something else:
 - a fingerprint of pytest, pluggy, unittest, the builtins and ourselves, taken before the repository's code is imported;
 - the hooks and plugins that are registered, and where their code lies;
 - an audit hook, which Python code cannot take off again: patching functions in place, searching the interpreter;
+- the functions of tests as they are called, and unittest's assertions as they are made;
 - canaries (turnwise_canary.py): tests made to fail, run by the same machinery. One that passes gives it away.
 
 Code in files that the patch under judgement does not touch is trusted: it is the repository's own, as it was.
 """
 
-import linecache
+import marshal
 import os
 import sys
-from operator import attrgetter, is_
-from pathlib import Path
+import unittest
 from types import CodeType, FunctionType
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Set, Tuple
 
-PACKAGES = ("_pytest", "pluggy", "pytest", "unittest", "json", "turnwise_")
-# What is looked at after every test, and what once more in the end: the modules that outcomes pass through.
-HOT = (
-    "builtins",
-    "turnwise_guard",
-    "turnwise_results",
-    "unittest.case",
-    "unittest.result",
-    "_pytest.runner",
-    "_pytest.reports",
-    "_pytest.python",
-    "_pytest.python_api",
-    "_pytest.raises",
-    "_pytest.outcomes",
-    "_pytest.skipping",
-    "_pytest.unittest",
+from turnwise_audit import make_audit
+from turnwise_files import Files
+from turnwise_fingerprint import PACKAGES, Fingerprint, Names, Versions, own_codes
+from turnwise_witness import hollow_assertions
+
+# What decides in a unittest.TestCase whether an assertion holds, beside the assertions themselves.
+JUDGING = ("_getAssertEqualityFunc", "_baseAssertEqual", "_formatMessage", "_truncateMessage")
+ASSERTIONS = frozenset(JUDGING) | frozenset(
+    name for name in vars(unittest.TestCase) if name.startswith(("assert", "fail"))
 )
-WARM = (
-    "json",
-    "json.encoder",
-    "pytest",
-    "unittest",
-    "unittest.suite",
-    "unittest.loader",
-    "unittest.runner",
-    "pluggy._hooks",
-    "pluggy._callers",
-    "pluggy._manager",
-    "pluggy._result",
-    "_pytest.main",
-    "_pytest.fixtures",
-    "_pytest.terminal",
-    "_pytest.nodes",
-    "_pytest.assertion",
-    "_pytest.assertion.util",
-    "_pytest.config",
-    "turnwise_canary",
-    "turnwise_supervisor",
-    "turnwise_script",
-)
-SEARCHES = frozenset(("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames"))
-SEARCHES |= frozenset(("sys.settrace", "sys.setprofile"))
+SMALL = tuple(range(-5, 257))  # the integers that CPython has one object of each
 MARKING = frozenset(("add_marker", "applymarker"))
 EXPECTED = "__unittest_expecting_failure__"
-PATCHES = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
-MEMBERS = (FunctionType, property, staticmethod, classmethod)
-_CODE = attrgetter("__code__")
-_ALL, _MAP, _ZIP = all, map, zip  # the built-in names are among what is looked at
-
-
-class Names:
-    """The functions and classes of one namespace (a module's or a class's), by identity, functions by their code too.
-
-    Compared without a line of Python for each: it is done after every test.
-    """
-
-    def __init__(self, owner: str, namespace: Any, is_wanted: Callable[[Any], bool]) -> None:
-        self._owner = owner
-        self._get = namespace.get
-        chosen = [(name, value) for name, value in namespace.items() if is_wanted(value)]
-        self._names = tuple(name for name, _ in chosen)
-        self._values = tuple(value for _, value in chosen)
-        inner = [getattr(value, "__func__", value) for value in self._values]
-        # Where there are audit hooks, ours reports that a function's code is set, but hears of every look at it too.
-        looked_at = inner if not hasattr(sys, "addaudithook") else ()
-        self._functions = tuple(function for function in looked_at if isinstance(function, FunctionType))
-        self._codes = tuple(map(_CODE, self._functions))
-
-    def changes(self) -> Iterator[Tuple[str, Any]]:
-        """(name, what stands there now) of each that is not as it was."""
-        if not _ALL(_MAP(is_, _MAP(self._get, self._names), self._values)):
-            for name, value in _ZIP(self._names, self._values):
-                if self._get(name) is not value:
-                    yield f"{self._owner}.{name}", self._get(name)
-        if not _ALL(_MAP(is_, _MAP(_CODE, self._functions), self._codes)):
-            for function, code in _ZIP(self._functions, self._codes):
-                if function.__code__ is not code:
-                    yield f"the code of {self._owner}.{function.__name__}", function
-
-
-class Fingerprint:
-    """The test machinery as it is now: what is to be looked at after every test, and all of it."""
-
-    def __init__(self) -> None:
-        self.hot: List[Names] = []
-        self.all: List[Names] = []
-        for name in (*HOT, *WARM):
-            if name in sys.modules:
-                found = list(_names_of(name, vars(sys.modules[name])))
-                self.all += found
-                self.hot += found if name in HOT else []
-
-
-def _names_of(module: str, namespace: Any) -> Iterator[Names]:
-    if module == "builtins":
-        yield Names(module, namespace, callable)
-        return
-    yield Names(module, namespace, lambda value: isinstance(value, (FunctionType, type)))
-    for value in list(namespace.values()):
-        if isinstance(value, type) and value.__module__ == module:
-            yield Names(f"{module}.{value.__name__}", vars(value), lambda value: isinstance(value, MEMBERS))
 
 
 class Start(NamedTuple):
@@ -127,7 +39,7 @@ class Start(NamedTuple):
     fingerprint: Fingerprint
     hooks: FrozenSet[Any]
     tracers: Tuple[Any, Any]
-    files: FrozenSet[str]
+    codes: Dict[int, CodeType]
 
 
 LISTENERS: List[Callable[[str], None]] = []
@@ -148,17 +60,32 @@ class Guard(metaclass=Sealed):
     `suspects` are the paths, relative to the root, that the patch under judgement touches.
     """
 
-    __slots__ = ("_expected", "_items", "_kept", "_raised", "_report", "_start", "_suspects")
+    __slots__ = (
+        "_expected",
+        "_files",
+        "_items",
+        "_kept",
+        "_raised",
+        "_report",
+        "_skips",
+        "_small",
+        "_start",
+        "_versions",
+        "_watched",
+    )
 
-    def __init__(self, suspects: List[str], alarm: Callable[[str], None]) -> None:
-        root = str(Path.cwd()) + os.sep
-        self._suspects = frozenset(root + path for path in suspects)
+    def __init__(self, suspects: Iterable[str], alarm: Callable[[str], None]) -> None:
+        self._files = Files(suspects)
         self._report = alarm
         self._raised: Set[str] = set()
-        self._items: Dict[str, List[Tuple[Any, CodeType]]] = {}
+        self._items: Dict[str, List[Tuple[Any, CodeType, bytes]]] = {}
+        self._versions = Versions()
+        self._small = marshal.dumps(SMALL, 2)
         self._expected: Set[str] = set()
+        self._skips: Set[Any] = set()
         self._start: List[Start] = []
         self._kept: List[Tuple[Any, str, Any]] = []
+        self._watched: Set[str] = set()
         LISTENERS.append(self.alarm)
         self.keep(self)
 
@@ -169,13 +96,28 @@ class Guard(metaclass=Sealed):
         files register later, is taken as right.
         """
         hooks = frozenset(implementation.function for _, implementation in _implementations(pluginmanager))
-        self._start.append(Start(Fingerprint(), hooks, (sys.gettrace(), sys.getprofile()), frozenset(_own_files())))
+        tracers, codes = (sys.gettrace(), sys.getprofile()), {id(code): code for code in own_codes()}
+        self._start.append(Start(Fingerprint(), hooks, tracers, codes))
+        self._files.trust(_own_files())
         if hasattr(sys, "addaudithook"):
-            sys.addaudithook(self._make_audit())
+            sys.addaudithook(make_audit(self._files, self._watched, self.alarm))
 
     def keep(self, owner: Any) -> None:
         """Watch that an object's attributes stay the objects that they are."""
         self._kept.extend((owner, name, getattr(owner, name)) for name in owner.__slots__)
+
+    def watch(self, module: Any) -> None:
+        """Look after every test at a module of the test machinery that comes with the repository, too.
+
+        What it imported counts as well: no test of it changes that for good.
+        """
+        self._start[0].fingerprint.add(module)
+        self._watched.add(module.__name__)
+
+    def require_old(self, path: str) -> None:
+        """Raise an alarm where a file of the repository is not the one that was there at the start."""
+        if self._files.is_new(path):
+            self.alarm(f"{path} was changed while the tests ran")
 
     def alarm(self, text: str) -> None:
         """Say that something is wrong."""
@@ -185,14 +127,22 @@ class Guard(metaclass=Sealed):
 
     def collected(self, item: Any) -> None:
         """Remember the code of a test at the moment that it was collected."""
-        self._items[item.nodeid] = list(_functions(item))
-        if any(code.co_filename in self._suspects for _, code in self._items[item.nodeid]):
+        self._items[item.nodeid] = [
+            (function, code, _bytes(code)) for function, code in _functions(getattr(item, "obj", None))
+        ]
+        if any(self._is_patchs(code) for _, code, _ in self._items[item.nodeid]):
             self.alarm(f"the code of {item.nodeid} is the patch's own")
+        for _, code, _ in self._items[item.nodeid]:
+            self.require_old(code.co_filename)
         self._expect(item)
 
+    def _is_patchs(self, code: CodeType) -> bool:
+        forged = self._files.is_claimed(code.co_filename) and not self._files.holds(code)
+        return forged or self._files.is_suspect(code.co_filename)
+
     def _expect(self, item: Any) -> None:
-        functions = [function for function, _ in self._items.get(item.nodeid, ())]
-        asked = [code for _, code in self._items.get(item.nodeid, ()) if MARKING & set(code.co_names)]
+        functions = [function for function, _, _ in self._items.get(item.nodeid, ())]
+        asked = [code for _, code, _ in self._items.get(item.nodeid, ()) if MARKING & set(code.co_names)]
         marked = any(getattr(owner, EXPECTED, False) for owner in (*functions, getattr(item, "cls", None)))
         if asked or marked or next(item.iter_markers("xfail"), None) is not None:
             self._expected.add(item.nodeid)
@@ -205,38 +155,126 @@ class Guard(metaclass=Sealed):
         """A test's own function is still the one collected."""
         if before:
             self._expect(item)
-        for function, code in self._items.get(item.nodeid, ()):
-            if function.__code__ is not code:
-                self.alarm(f"the code of {item.nodeid} was replaced after it was collected")
+            self._versions.take()
+        self._require_unchanged(item.nodeid, self._items.get(item.nodeid, ()))
+
+    def _require_unchanged(self, name: str, functions: Iterable[Tuple[Any, CodeType, bytes]]) -> None:
+        for function, code, was in functions:
+            if function.__code__ is not code or _bytes(code) != was:
+                self.alarm(f"the code of {name} was replaced after it was collected")
+
+    def before_call(self, item: Any) -> None:
+        """What is called for a test is the function collected, in nothing but wrappers that are to be trusted."""
+        known = [function for function, _, _ in self._items.get(item.nodeid, ())]
+        now = [function for function, _ in _functions(getattr(item, "obj", None))]
+        if known and not (any(function is known[-1] for function in now) and self._are_trusted(now, known)):
+            self.alarm(f"the function of {item.nodeid} was replaced after it was collected")
+
+    def _are_trusted(self, functions: List[Any], known: List[Any]) -> bool:
+        return all(any(function is one for one in known) or self.is_trusted(function) for function in functions)
+
+    def before_assertion(self, test: Any) -> None:
+        """Between the code under test and the word of unittest on it stands nothing of the patch's.
+
+        Looked at here, because what is put in the way in the test itself may be gone again when the test has ended.
+        """
+        if not self._start:
+            return
+        self._check(self._start[0].fingerprint.assertions)
+        own, kind = vars(test), type(test)
+        given = [own[name] for name in ASSERTIONS & own.keys()]
+        given += [value for value in own.get("_type_equality_funcs", {}).values() if not isinstance(value, str)]
+        given += [getattr(kind, name) for name in JUDGING if getattr(kind, name) is not vars(unittest.TestCase)[name]]
+        if not all(isinstance(value, type) or self.is_trusted(value) for value in given):
+            self.alarm(f"code of the patch decides whether the assertions of {test} hold")
+
+    def loaded(self, test: Any) -> None:
+        """A test of unittest was made: what skips it now is the tests' own."""
+        if _is_skipped(type(test), getattr(type(test), test._testMethodName, None)):
+            self._skips.add(id(test))
+
+    def skipped(self, test: Any, traceback: Any) -> None:
+        """A test of unittest skips itself."""
+        self._skips.add(id(test))
+        if self.is_raised_by_patch(traceback):
+            self.alarm(f"code of the patch skips {test}")
+
+    def may_skip(self, test: Any) -> bool:
+        """Whether the tests themselves skip this one: an item of pytest, or a test that runs as unittest does."""
+        if isinstance(test, unittest.TestCase):
+            return id(test) in self._skips or type(test).run is not unittest.TestCase.run
+        return test.nodeid in self._skips
+
+    def starts(self, test: Any) -> None:
+        """A test of unittest: its method is none of the patch's, and in no wrapper of it but as a decorator."""
+        self.after_test()  # what was patched as the files of tests were imported
+        self._versions.take()
+        function = getattr(test, getattr(test, "_testMethodName", ""), None)
+        self._items[str(id(test))] = [(function, code, _bytes(code)) for function, code in _functions(function)]
+        *wrappers, code = [code for _, code in _functions(function)] or [_functions.__code__]
+        wrapped = any(self._files.is_suspect(wrapper.co_filename) for wrapper in wrappers)
+        if self._is_patchs(code) or code.co_filename.startswith("<"):
+            self.alarm(f"the code of {test} is the patch's own")
+        elif wrapped and not self._files.is_decorated(code):
+            self.alarm(f"code of the patch was put around {test}")
+
+    def called(self, test: str, package: str) -> None:
+        """A test has just been called: what decides about its assertions, in a package, was not changed meanwhile."""
+        for kind in self._versions.changed():
+            if kind.__module__.startswith(package):
+                self.alarm(f"{kind.__module__}.{kind.__name__} was changed while {test} ran")
+
+    def ends(self, test: Any) -> None:
+        """The assertions of a test of unittest do find what is wrong, and its method is what it was."""
+        self._require_unchanged(str(test), self._items.pop(str(id(test)), ()))
+        self.called(str(test), "unittest")
+        if not all(self.is_trusted(function) for function in hollow_assertions(test)):
+            self.alarm(f"assertions of {test} hold whatever they are given")
 
     def after_test(self) -> None:
         """What a test may patch it has put back by now."""
         for owner, name, value in self._kept:
             if getattr(owner, name, None) is not value:
                 self.alarm(f"{name} of the test machinery was replaced")
+        if marshal.dumps(SMALL, 2) != self._small:
+            self.alarm("the code under test changed numbers in memory")
         if self._start:
             self._check(self._start[0].fingerprint.hot)
+
+    def before_tests(self, pluginmanager: Any, items: Iterable[Any]) -> None:
+        """The first look, when all of the tests' files have been imported and none has run."""
+        for item in items:
+            marked = any(True for name in ("skip", "skipif") for _ in item.iter_markers(name))
+            asks = any(MARKING & set(code.co_names) for _, code, _ in self._items.get(item.nodeid, ()))
+            if marked or asks or _is_skipped(getattr(item, "cls", None), getattr(item, "obj", None)):
+                self._skips.add(item.nodeid)
+        self._look_at_all(pluginmanager)
 
     def finish(self, pluginmanager: Any) -> None:
         """The last look, when all tests have run."""
         if not self._start:
             return
-        self._check(self._start[0].fingerprint.all)
-        self.check_hooks(pluginmanager)
+        self._look_at_all(pluginmanager)
         for tracer, before in zip((sys.gettrace(), sys.getprofile()), self._start[0].tracers):  # noqa: B905 - Python 3.6
-            if tracer is not None and tracer is not before and not self._is_trusted(tracer):
+            if tracer is not None and tracer is not before and not self.is_trusted(tracer):
                 self.alarm("the code under test left a trace function behind")
+
+    def _look_at_all(self, pluginmanager: Any) -> None:
+        self._check(self._start[0].fingerprint.all)
+        for path in self._files.new_modules():
+            self.require_old(path)
+        self.check_hooks(pluginmanager)
 
     def _check(self, places: List[Names]) -> None:
         for names in places:
             for name, now in names.changes():
-                if not self._is_trusted(now):
+                if not self.is_trusted(now):
                     self.alarm(f"{name}, of the test machinery, was replaced")
 
     def check_hooks(self, pluginmanager: Any) -> None:
         """Every hook of pytest is implemented by the environment or by files that the patch does not touch."""
         for name, implementation in _implementations(pluginmanager):
-            if implementation.function not in self._start[0].hooks and not self._is_trusted(implementation.function):
+            if implementation.function not in self._start[0].hooks and not self.is_trusted(implementation.function):
                 self.alarm(f"{name} is hooked by code of the patch")
         missing = self._start[0].hooks - {
             implementation.function for _, implementation in _implementations(pluginmanager)
@@ -244,49 +282,56 @@ class Guard(metaclass=Sealed):
         if any(str(getattr(function, "__module__", "")).startswith(PACKAGES) for function in missing):
             self.alarm("a hook of the test machinery was taken out")
 
-    def _is_trusted(self, value: Any) -> bool:
-        """Whether a function (or what wraps one) is of a file, really there, that the patch does not touch."""
-        if type(value).__mro__[-2].__module__ == "unittest.mock":
-            return True  # a test's own, of a wider scope than one test
-        function = getattr(value, "__func__", value)
-        code = getattr(function, "__code__", None)
-        if code is None:
-            return False
-        path = str(Path(code.co_filename).absolute())
-        if path in self._suspects and path not in self._start[0].files:
-            return False
-        line = linecache.getline(path, code.co_firstlineno).strip()
-        return line.startswith((f"def {code.co_name}", f"async def {code.co_name}", "@")) or "lambda" in line
+    def is_trusted(self, value: Any) -> bool:
+        """Whether a function (or what wraps one) is of a file that the patch does not touch, as it was before."""
+        if _is_mock(value):
+            return all(self.is_trusted(given) for given in _given_to_mock(value))
+        code = getattr(getattr(value, "__func__", value), "__code__", None)
+        if not isinstance(code, CodeType) or id(code) in self._start[0].codes:
+            return isinstance(code, CodeType)
+        return not self._files.is_suspect(code.co_filename) and self._files.holds(code)
 
     def is_raised_by_patch(self, traceback: Any) -> bool:
         """Whether the innermost code of a traceback, the test machinery aside, is of a file that the patch touches."""
         code = who_raised(traceback)
-        return code is not None and str(Path(code.co_filename).absolute()) in self._suspects
+        return code is not None and self._files.is_suspect(code.co_filename)
 
-    def _make_audit(self) -> Callable[[str, Tuple[Any, ...]], None]:
-        suspects, alarm, frame = self._suspects, self.alarm, sys._getframe
-        searches, patches, packages = SEARCHES, PATCHES, PACKAGES
 
-        def audit(event: str, args: Tuple[Any, ...]) -> None:
-            if event in searches:
-                path = frame(1).f_code.co_filename
-                if path in suspects:
-                    alarm(f"{path} calls {event}: it searches or steers the interpreter that judges it")
-            elif event == "object.__setattr__" and args[1] in patches:
-                module = str(getattr(args[0], "__module__", ""))
-                if args[1] == "__code__" and frame(1).f_code.co_filename in suspects:
-                    alarm(f"code of the patch replaces the code of {args[0].__qualname__}")
-                elif module.startswith(packages):
-                    alarm(f"{args[1]} of {args[0].__qualname__}, a function of the test machinery, was set")
+def _bytes(code: CodeType) -> bytes:
+    """The code and its constants, which can be changed in memory; in a format that tells nothing of references to
+    them, nor whether a text is interned: those change as tests run."""
+    try:
+        return marshal.dumps(code, 0)
+    except ValueError:  # a constant that something made
+        return b""
 
-        return audit
+
+def _is_skipped(kind: Any, method: Any) -> bool:
+    """Whether unittest skips a test by its class or its method; some decide that as late as they are asked."""
+    places = (*getattr(kind, "__mro__", ()), getattr(method, "__func__", method))
+    return any("__unittest_skip__" in getattr(place, "__dict__", ()) for place in places)
+
+
+def _is_mock(value: Any) -> bool:
+    """Whether a value is a mock: a test's own, of a wider scope than one test. Each mock has a class of its own."""
+    mock = sys.modules.get("unittest.mock")
+    return mock is not None and type(value).__mro__[1:2] in [(kind,) for kind in vars(mock).values()]
+
+
+def _given_to_mock(mock: Any) -> List[Any]:
+    given = [vars(mock).get(name) for name in ("_mock_side_effect", "_mock_wraps")]
+    return [value for value in given if callable(value) and not _is_error(value)]
+
+
+def _is_error(value: Any) -> bool:
+    return isinstance(value, BaseException) or (isinstance(value, type) and issubclass(value, BaseException))
 
 
 def _own_files() -> Iterator[str]:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if name.startswith(PACKAGES) and file is not None:
-            yield str(Path(file).absolute())
+            yield os.path.realpath(str(file))
 
 
 def who_raised(traceback: Any) -> Any:
@@ -306,8 +351,8 @@ def _implementations(pluginmanager: Any) -> Iterator[Tuple[str, Any]]:
                 yield name, implementation
 
 
-def _functions(item: Any) -> Iterator[Tuple[Any, CodeType]]:
-    function = getattr(item, "obj", None)
+def _functions(function: Any) -> Iterator[Tuple[Any, CodeType]]:
+    """A function and what it wraps, outermost first."""
     while function is not None:
         function = getattr(function, "__func__", function)
         if isinstance(function, FunctionType):

@@ -1,12 +1,11 @@
 """Runs pytest and reports what happened, test by test, to the supervisor. Runs inside the sandbox.
 
 The supervisor's child imports it and calls `run(line, MODE, SUSPECTS, *ARGUMENTS)`; MODE is explain, plain, own or
-own-explain.
+own-explain. SUSPECTS is the path of a file that tells what the patch under judgement touches ("": nothing).
 
 `explain` and `plain` run the test files given (none: the whole suite) in our own way: the repository's pytest
 configuration is not read. `own` runs pytest as the task's row wants it: the arguments are pytest's. Those with
-`explain` in their name also tell why tests failed. SUSPECTS are the paths that the patch under judgement touches,
-joined by ":".
+`explain` in their name also tell why tests failed.
 
 Pytest and everything here are imported before the repository comes onto `sys.path` (TURNWISE_PYTHONPATH), so that a
 file in the repository named like a standard module, a `sitecustomize.py` or a made-up pytest plugin cannot take their
@@ -26,8 +25,9 @@ import os  # noqa: E402
 import sys  # noqa: E402
 import textwrap  # noqa: E402
 import unittest  # noqa: E402
+from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
-from types import FunctionType, ModuleType  # noqa: E402
+from types import FunctionType, MappingProxyType, ModuleType  # noqa: E402
 from typing import Any, Callable, Dict, Generator, Iterator, List, Tuple, Type  # noqa: E402
 
 import _pytest  # noqa: E402
@@ -35,8 +35,10 @@ import pluggy  # noqa: E402
 import pytest  # noqa: E402
 from _pytest._code import Traceback  # noqa: E402
 from turnwise_canary import Canary, passing_canaries  # noqa: E402
+from turnwise_files import read_suspects  # noqa: E402
 from turnwise_guard import Guard, Sealed, who_raised  # noqa: E402
 from turnwise_supervisor import Line, Row  # noqa: E402
+from turnwise_witness import Tell, make_ledger, watch_assertions, watch_unittest, witnessed  # noqa: E402
 
 # Switched off: writing into the repository (cacheprovider), and what costs start-up or a full collection at the end
 # (unraisableexception alone: 90 ms) and decides no outcome.
@@ -52,20 +54,26 @@ OPTIONS = (
     "-o",
     "addopts=",
 )
-INTERNAL = (*(str(Path(str(module.__file__)).parent) for module in (pytest, _pytest, pluggy, unittest)), "<frozen ")
+INTERNAL = (
+    *(str(Path(str(module.__file__)).parent) for module in (pytest, _pytest, pluggy, unittest)),
+    str(Path(__file__).parent),
+    "<frozen ",
+)
 MESSAGE_CHARS, REPR_CHARS, SOURCE_CHARS, FRAMES = 4000, 200, 2000, 20
 SKIPPED, XFAILED = pytest.skip.Exception, pytest.xfail.Exception
-RANK = {"passed": 0, "skipped": 1, "failed": 2, "error": 3}
+RANK = MappingProxyType({"passed": 0, "skipped": 1, "failed": 2, "error": 3})
+COROUTINES = 0x80 | 0x100 | 0x200  # coroutines, by decorator too, and asynchronous generators: of a code's flags
+FUNCTION_RUNTEST = pytest.Function.runtest
 
 
 class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a sibling found by the script's folder
     """The pytest plugin: one row for every finished test, whatever ends the run afterwards."""
 
-    __slots__ = ("_explain", "_failed", "_guard", "_last", "_looked", "_root", "_running", "_send", "_wait")
+    __slots__ = ("_explain", "_failed", "_guard", "_last", "_looked", "_root", "_running", "_tell", "_wait")
 
-    def __init__(self, line: Line, guard: Guard, explain: bool) -> None:
-        self._send = line.send
-        self._wait = line.wait
+    def __init__(self, tell: Tell, wait: Callable[[], None], guard: Guard, explain: bool) -> None:
+        self._tell = tell
+        self._wait = wait
         self._guard = guard
         self._explain = explain
         self._running: Dict[str, Row] = {}
@@ -94,7 +102,29 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
     def pytest_runtest_call(self, item: Any) -> Iterator[None]:
         if not isinstance(item, Canary):
             self._guard.before_and_after(item, before=True)
+            if isinstance(_instance(item), unittest.TestCase):
+                self._tell("stands_for", id(_instance(item)), item.nodeid)
         yield
+        if not isinstance(item, Canary):
+            self._guard.called(item.nodeid, "_pytest")
+        if isinstance(_instance(item), unittest.TestCase):
+            self._guard.ends(_instance(item))
+
+    @pytest.hookimpl(hookwrapper=True, trylast=True)
+    def pytest_pyfunc_call(self, pyfuncitem: Any) -> Iterator[None]:
+        """Innermost of all hooks: whoever calls the test's function calls it through our witness."""
+        function = pyfuncitem.obj
+        if isinstance(pyfuncitem, Canary):
+            yield
+            return
+        self._guard.before_call(pyfuncitem)
+        if getattr(getattr(function, "__code__", None), "co_flags", 0) & COROUTINES:
+            self._tell("called", pyfuncitem.nodeid)  # some plugin's own way
+            yield
+            return
+        pyfuncitem.obj = witnessed(function, pyfuncitem.nodeid, self._tell)
+        yield
+        pyfuncitem.obj = function
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: Any, call: Any) -> Generator[None, Any, None]:
@@ -105,13 +135,17 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
         report = outcome.get_result()
         if call.when == "setup":  # a rerun starts anew
             self._running[item.nodeid] = {"id": item.nodeid, "outcome": "passed"}
+            self._tell("starts", item.nodeid)
         found = self._running.setdefault(item.nodeid, {"id": item.nodeid, "outcome": "passed"})
+        if call.when == "call":
+            found["is_function"] = self._calls_its_function(item)
         word = self._word(report, item, raised)
         if RANK[word] > RANK[found["outcome"]]:
             found["outcome"] = word
         if report.failed and call.excinfo is not None and "failure" not in found:
             path = str(getattr(item, "path", None) or item.fspath)
             found["failure"] = _failure(call.excinfo, call.when, path, self._explain)
+        found.update({"expected": True} if word == "passed" and report.skipped else {})
         if call.when == "teardown":
             self._last[:] = [item]
             self._guard.before_and_after(item, before=False)
@@ -122,7 +156,7 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
             row = self._running.pop(nodeid)
             row["id"] = self._shown(nodeid)
             self._failed.extend([nodeid] * (RANK[row["outcome"]] >= RANK["failed"]))
-            self._send(row)
+            self._tell("row", row, nodeid, row.pop("is_function", False))
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_make_collect_report(self, collector: Any) -> Generator[None, Any, None]:
@@ -137,11 +171,11 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
             if getattr(report, "call", None) and report.call.excinfo is not None:
                 failure["exception"] = _type_name(report.call.excinfo.type)
             self._failed.append(collector.nodeid)
-            self._send({"id": self._shown(collector.nodeid), "outcome": "error", "failure": failure})
+            self._tell("row", {"id": self._shown(collector.nodeid), "outcome": "error", "failure": failure})
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtestloop(self, session: Any) -> Iterator[None]:
-        self._guard.check_hooks(session.config.pluginmanager)
+        self._guard.before_tests(session.config.pluginmanager, session.items)
         yield
         self._looked.append(True)
         for name in passing_canaries(self._last[0]) if self._last else ():
@@ -154,7 +188,20 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
             self._guard.alarm(f"pytest's exit code is 0, although {self._failed[0]} failed")
         if self._last and not self._looked:
             self._guard.alarm("pytest ran tests, but never came to its own end")
-        self._send({"exit_code": int(exit_code)})
+        self._tell("row", {"exit_code": int(exit_code)})
+
+    def _is_skipped_by_tests(self, item: Any, raised: Any) -> bool:
+        """Whether what skips a test, where no code of its own does, was there before the tests ran."""
+        if isinstance(_instance(item), unittest.TestCase):
+            return any(map(self._guard.may_skip, (item, _instance(item))))
+        by_mark = raised is not None and list(_modules(raised.tb))[-1:] == ["_pytest.skipping"]
+        return not by_mark or bool(self._guard.may_skip(item))
+
+    def _calls_its_function(self, item: Any) -> bool:
+        """Whether a test runs as pytest runs functions, and not in a way of its own as those of unittest do."""
+        runtest = getattr(item.runtest, "__func__", item.runtest)
+        own = "runtest" not in vars(item) and runtest is not FUNCTION_RUNTEST and self._guard.is_trusted(runtest)
+        return isinstance(item, pytest.Function) and not own
 
     def _shown(self, nodeid: str) -> str:
         """A test's id as logs have it: told from where pytest runs, and not from a root that its settings may move.
@@ -179,16 +226,31 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
             return "passed"
         said = _is_on_purpose(raised) and who_raised(raised.tb) is not None
         expected = hasattr(report, "wasxfail")
-        if not said and not expected:  # a mark
-            return "skipped"
-        if self._guard.is_raised_by_patch(raised.tb) if said else not self._guard.expects_failure(item):
+        if said:
+            ours = self._guard.is_raised_by_patch(raised.tb)
+        elif expected:
+            ours = not self._guard.expects_failure(item)
+        else:  # a mark, or a word of unittest's
+            ours = not self._is_skipped_by_tests(item, raised)
+        if ours:
             self._guard.alarm(f"code of the patch skips {item.nodeid}, or declares its failure expected")
             return "failed"
         return "passed" if expected else "skipped"
 
 
+def _instance(item: Any) -> Any:
+    """The object that a test is a method of; the second name before pytest 8.2."""
+    return getattr(item, "instance", None) or getattr(item, "_testcase", None)
+
+
 def _is_on_purpose(raised: Any) -> bool:
     return raised is not None and isinstance(raised.value, (SKIPPED, XFAILED, unittest.SkipTest))
+
+
+def _modules(traceback: Any) -> Iterator[str]:
+    while traceback is not None:
+        yield str(traceback.tb_frame.f_globals.get("__name__"))
+        traceback = traceback.tb_next
 
 
 def _type_name(kind: Type[BaseException]) -> str:
@@ -269,9 +331,9 @@ def _variables(statement: str, values: Row) -> Dict[str, str]:
 
 def _environment_plugins() -> List[str]:
     """Names of the pytest plugins of the environment; looked up before the repository can add any."""
-    from importlib.metadata import entry_points
-
-    found = entry_points()  # type: Any
+    # Before Python 3.8 pytest brings it.
+    module = "importlib.metadata" if sys.version_info >= (3, 8) else "importlib_metadata"
+    found: Any = import_module(module).entry_points()
     chosen = found.select(group="pytest11") if hasattr(found, "select") else found.get("pytest11", [])
     return sorted({entry.name for entry in chosen})
 
@@ -303,18 +365,24 @@ def _own_way(arguments: List[str]) -> Callable[[Results], int]:
 
 def run(line: Line, mode: str, suspects: str, *arguments: str) -> int:
     """Run the tests in this process and return pytest's exit code."""
-    line.send({"runner": "pytest"})
+    tell, wait = make_ledger(line.send), line.wait
+    del line  # code under test can look into every frame below its own
     paths = os.environ.pop("TURNWISE_PYTHONPATH", "")
-    here = os.environ.pop("TURNWISE_HERE", str(Path.cwd()))
+    folder = Path.cwd() / os.environ.pop("TURNWISE_FOLDER", "")
+    here = os.environ.pop("TURNWISE_HERE", str(folder))
     start = _own_way(list(arguments)) if mode.startswith("own") else _our_way(mode, list(arguments))
     if paths:
         os.environ["PYTHONPATH"] = paths  # for the Python processes that tests start
-    sys.path[0:1] = [path for path in (here, *paths.split(os.pathsep)) if path]
+    sys.path[0:1] = [os.path.normpath(folder / path) for path in (here, *paths.split(os.pathsep)) if path]
     gc.freeze() if hasattr(gc, "freeze") else None
     gc.enable()
-    guard = Guard([path for path in suspects.split(":") if path], lambda text: line.send({"alarm": text}))
-    plugin = Results(line, guard, explain=mode.endswith("explain"))
+    guard = Guard(read_suspects(suspects), lambda text: tell("row", {"alarm": text}))
+    watch_unittest(tell, guard.skipped)
+    watch_assertions(guard.before_assertion)
+    plugin = Results(tell, wait, guard, explain=mode.endswith("explain"))
     guard.keep(plugin)
+    os.chdir(str(folder))
+    tell("row", {"runner": "pytest"})
     code = start(plugin)
     plugin.finished(code)
     return code

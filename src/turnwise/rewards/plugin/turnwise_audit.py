@@ -1,0 +1,62 @@
+"""Hears what Python's audit hooks tell of the code under test. Runs inside the sandbox, in the tests' own process.
+
+An audit hook cannot be taken off again by Python code. Needs Python 3.8; before that there are none.
+"""
+
+import os
+import sys
+from typing import AbstractSet, Any, Callable, Iterator, Tuple
+
+from turnwise_files import Files
+from turnwise_fingerprint import PACKAGES
+
+SEARCHES = frozenset(("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames"))
+STEERS = frozenset(("sys.settrace", "sys.setprofile", "ctypes.cdata", "ctypes.cdata/buffer"))
+PATCHES = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
+LIBRARY = os.__file__[: -len("os.py")]
+
+
+def make_audit(files: Files, watched: AbstractSet[str], alarm: Callable[[str], None]) -> Callable[..., None]:
+    """An audit hook that raises alarms. `watched` are names of modules whose functions nobody may patch in place."""
+    frame, searches, steers, patches, packages = sys._getframe, SEARCHES, STEERS, PATCHES, PACKAGES
+
+    def audit(event: str, args: Tuple[Any, ...]) -> None:
+        if event in searches or event in steers:
+            path = _caller(frame(1))
+            if files.is_suspect(path) or (not path and event in searches):
+                alarm(f"{path or 'a thread'} calls {event}: it searches or steers the interpreter that judges it")
+        elif event in ("compile", "code.__new__"):
+            if any(files.is_suspect(caller.f_code.co_filename) for caller in _callers(frame(1))):
+                files.claim(args[1])
+        elif event == "marshal.loads":
+            if files.is_suspect(frame(1).f_code.co_filename):
+                files.claim("/")
+        elif event == "open" and str(args[0]).startswith("/proc/") and str(args[0]).endswith("/mem"):
+            alarm("the code under test opens the memory of a process")
+        elif event == "object.__setattr__" and args[1] in patches:
+            module = str(getattr(args[0], "__module__", ""))
+            if args[1] == "__code__" and files.is_suspect(_caller(frame(1))):
+                alarm(f"code of the patch replaces the code of {args[0].__qualname__}")
+            elif module.startswith(packages) or module in watched:
+                alarm(f"{args[1]} of {args[0].__qualname__}, a function of the test machinery, was set")
+
+    return audit
+
+
+def _callers(frame: Any) -> Iterator[Any]:
+    """The frames of the stack, innermost first."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _caller(frame: Any) -> str:
+    """The file of the innermost code that acts for itself, as generated code, the standard library and the test
+    machinery do not: they call what they are given. "" where there is none, as in a thread made of their functions."""
+    for caller in _callers(frame):
+        path = caller.f_code.co_filename
+        library = path.startswith(LIBRARY) and "-packages" not in path
+        machinery = str(caller.f_globals.get("__name__", "")).startswith(PACKAGES)
+        if not (path.startswith("<") or library or machinery):
+            return str(path)
+    return ""

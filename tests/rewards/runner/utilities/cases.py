@@ -1,0 +1,5 @@
+import unittest
+
+
+class CalcCase(unittest.TestCase):
+    pass

@@ -1,0 +1,96 @@
+"""Tests that do what only tamperers do elsewhere: skip, expect failures, patch, wrap, run other tests."""
+
+import pytest
+
+from turnwise.rewards.suite import read_record, results_path, suite_command, supervised_command, with_suite
+
+BY_PYTEST = """
+import builtins, functools, unittest
+import pytest
+
+def decorated(function):
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return function(*args, **kwargs)
+    return call
+
+@decorated
+def test_decorated(): assert True
+def test_patches(monkeypatch):
+    shown = []
+    monkeypatch.setattr(builtins, "print", shown.append)
+    print(3)
+    assert shown == [3]
+async def test_asynchronous(): pass
+def test_skips(): pytest.skip("a")
+def test_skips_as_unittest_does(): raise unittest.SkipTest("a")
+def test_lacks_a_module(): pytest.importorskip("nowhere_at_all")
+@pytest.mark.skip
+def test_marked(): pass
+@pytest.mark.parametrize("a", [pytest.param(1, marks=pytest.mark.skip), 2])
+def test_marked_parameter(a): assert a
+@pytest.mark.xfail
+def test_fails_as_expected(): assert False
+@pytest.fixture
+def marks(request): request.node.add_marker(pytest.mark.xfail)
+def test_marked_by_its_fixture(marks): assert False
+class TestUnit(unittest.TestCase):
+    def test_skips_as_pytest_does(self): pytest.skip("a")
+    @pytest.mark.skip
+    def test_marked(self): pass
+"""
+BY_UNITTEST = """
+import unittest
+
+class CalcTest(unittest.TestCase):
+    def test_right(self): self.assertEqual(1, 1)
+    def test_skips(self): self.skipTest("a")
+    @unittest.skip("a")
+    def test_skipped(self): pass
+    @unittest.expectedFailure
+    def test_fails_as_expected(self): self.fail()
+    def test_asserts(self):
+        with self.subTest(a=1):
+            with self.assertRaises(ValueError):
+                raise ValueError
+        with self.assertRaisesRegex(ValueError, "a"):
+            raise ValueError("a")
+        self.assertCountEqual([1, 2], [2, 1])
+    def test_runs_another(self):
+        class Inner(unittest.TestCase):
+            def test_inner(self): self.fail()
+        result = unittest.TestResult()
+        Inner("test_inner").run(result)
+        self.assertEqual(len(result.failures), 1)
+
+@unittest.skip("a")
+class SkippedTest(unittest.TestCase):
+    def test_in_skipped(self): pass
+
+class SetUpTest(unittest.TestCase):
+    def setUp(self): self.skipTest("a")
+    def test_set_up(self): pass
+
+class ClassTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls): raise unittest.SkipTest("a")
+    def test_of_class(self): pass
+"""
+
+
+@pytest.mark.parametrize("way", ["ours", "pytest", "unittest"])
+async def test_honest_tests_raise_no_alarm(way, small_world, backend):
+    path, files = results_path(), ["tests/test_honest.py", "tests/test_unit.py"]
+    words = {"pytest": ["pytest", "own", "", "-rA", *files], "unittest": ["script", "", "", "-m", "unittest", files[1]]}
+    command = suite_command(path, files) if way == "ours" else supervised_command([path, "-", *words[way]])
+    async with backend.create(with_suite(small_world.spec)) as sandbox:
+        await sandbox.write("/testbed/tests/test_honest.py", BY_PYTEST.encode())
+        await sandbox.write("/testbed/tests/test_unit.py", BY_UNITTEST.encode())
+        done = await sandbox.exec(command, 60)
+        record = read_record((await sandbox.read(path)).decode(), b"")
+
+    assert record.alarms == (), done.output
+    assert record.finished
+    assert len(record.suite.outcomes) >= 8
+    failed = {name for name, outcome in record.suite.outcomes.items() if outcome in ("failed", "error")}
+    assert all("inner" in name or "asynchronous" in name for name in failed), failed
