@@ -9,6 +9,7 @@ import pytest
 
 from turnwise.rewards.suite import suite_mount
 
+TICK_S = 0.05  # more than the clock that dates files takes for a tick
 SOURCE = "def one():\n    assert True\n    return 1\n"
 
 
@@ -45,9 +46,21 @@ def test_a_suspect_is_known_behind_links(files, tmp_path):
     assert not found.is_suspect("real/b.py")
 
 
+def test_what_is_trusted_is_neither_suspect_nor_new(files, tmp_path):
+    (tmp_path / "a.py").write_text(SOURCE)
+    (tmp_path / "b.py").write_text(SOURCE)
+    time.sleep(TICK_S)
+    found = files.Files(["a.py", "b.py"])
+    found.trust([str(tmp_path / "a.py")])
+    (tmp_path / "b.py").rename(tmp_path / "c.py")
+
+    assert [found.is_suspect(name) for name in ("a.py", "b.py")] == [False, True]
+    assert [found.is_new(str(tmp_path / name)) for name in ("a.py", "c.py")] == [False, True]
+
+
 def test_a_file_holds_its_own_code_only(files, tmp_path):
     (tmp_path / "a.py").write_text(SOURCE)
-    time.sleep(0.05)  # files are dated by a clock that ticks every few milliseconds
+    time.sleep(TICK_S)
     found = files.Files([])
 
     assert found.holds(code_of("a.py"))

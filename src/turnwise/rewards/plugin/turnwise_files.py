@@ -46,6 +46,7 @@ class Files:
     def trust(self, paths: Iterable[str]) -> None:
         """Take files, links resolved, for none of the patch's."""
         self._suspects -= frozenset(paths)
+        self._moved = frozenset(_identities(self._suspects))
 
     def real(self, path: str) -> str:
         """The file that a path leads to, links resolved."""
