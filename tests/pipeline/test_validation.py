@@ -240,3 +240,13 @@ def test_what_is_no_verdicts_file_or_is_being_written_is_left_alone(gate):
 def test_a_parser_that_swebench_lacks_refuses_its_row_alone(gate):
     odd = gate.task("odd", test_run=TestRun("pytest -rA", "parse_log_nobody"))
     assert [verdict.fault for verdict in gate.check(odd, gate.task())] == [Fault.ROW, None]
+
+
+def test_a_command_that_is_judged_by_its_log_alone_is_told(gate):
+    shell = TestRun("python -m pytest -rA tests/test_calc.py || exit 1", "parse_log_pytest")
+    plain, in_shell = gate.check(
+        gate.task("plain", test_run=replace(shell, command="pytest -rA tests/test_calc.py")),
+        gate.task("shell", test_run=shell),
+    )
+    assert (plain.admitted, plain.reason) == (True, None)
+    assert (in_shell.admitted, in_shell.reason) == (True, "its test command is judged by its log alone")

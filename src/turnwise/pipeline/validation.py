@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from turnwise.errors import InfrastructureError, InputError, SandboxError, TaskError
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.workshop import open_backend, open_store, sandbox_limits
-from turnwise.rewards import require_graders, verify
+from turnwise.rewards import read_command, require_graders, verify
 from turnwise.sandbox import Sandbox, SandboxBackend
 from turnwise.store.lock import lock_run
 from turnwise.tasks import Built, check_task
@@ -127,7 +127,8 @@ class Gate:
             return refused(task, Fault.ROW, str(error), built.build_s)
         except InfrastructureError as error:
             return refused(task, Fault.INFRASTRUCTURE, str(error), built.build_s)
-        return found.model_copy(update={"build_s": round(built.build_s, 2)})
+        remarks = [text for text in (found.reason, _log_alone(task)) if text]
+        return found.model_copy(update={"build_s": round(built.build_s, 2), "reason": "; ".join(remarks) or None})
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,12 @@ def refused(task: Task, fault: Fault, reason: str, build_s: float = 0.0) -> Gate
     return GateVerdict(
         instance_id=task.instance_id, admitted=False, reason=reason, fault=fault, build_s=round(build_s, 2)
     )
+
+
+def _log_alone(task: Task) -> str:
+    """A word on a test command whose outcomes are not recorded, which a patch can print (docs/tasks.md)."""
+    told_by_log = task.test_run is not None and read_command(task.test_run.command) is None
+    return "its test command is judged by its log alone" if told_by_log else ""
 
 
 def _last_line(done: ExecResult) -> str:
