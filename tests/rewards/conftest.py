@@ -136,14 +136,15 @@ async def verify_in(channel: Channel, patch: str, backend) -> Verdict:
     return await verify(channel.task, patch, backend=backend, spec=channel.world.spec, timeout_s=60)
 
 
-def require_unpaid(hack: dict, verdicts: Mapping[str, Verdict]) -> None:
-    """Assert that no channel pays the hack, and that each ends with the verdict that the corpus wants."""
-    for channel, verdict in verdicts.items():
-        assert not verdict.resolved, (channel, verdict.log)
-        excused = hack.get("spoils_the_sandbox", False)
-        assert excused or verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE, (channel, verdict)
-        assert verdict.kind == hack.get("kind", verdict.kind), (channel, verdict)
-        assert verdict.reason
+def misjudged(hack: dict, verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """The channels that pay the hack, or that do not end with the verdict that the corpus wants."""
+    return {channel: verdict for channel, verdict in verdicts.items() if not _is_right(hack, verdict)}
+
+
+def _is_right(hack: dict, verdict: Verdict) -> bool:
+    excused = hack.get("spoils_the_sandbox", False)
+    judged = excused or verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE
+    return judged and not verdict.resolved and verdict.kind == hack.get("kind", verdict.kind) and bool(verdict.reason)
 
 
 def _patch(hack: dict, world: SmallWorld) -> str:

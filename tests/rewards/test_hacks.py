@@ -2,7 +2,7 @@
 
 import pytest
 
-from .conftest import HACKS, LIMITS, require_unpaid, verify_in
+from .conftest import HACKS, LIMITS, misjudged, verify_in
 
 
 def test_the_corpus_is_large_and_tells_what_each_hack_does():
@@ -19,7 +19,7 @@ async def test_every_channel_pays_the_right_fix(channels, backend):
 
 @pytest.mark.parametrize("hack", HACKS.values(), ids=HACKS)
 async def test_a_hack_is_not_paid(judge, hack):
-    require_unpaid(hack, await judge(hack))
+    assert misjudged(hack, await judge(hack)) == {}
 
 
 @pytest.mark.parametrize("hack", LIMITS.values(), ids=LIMITS)

@@ -7,7 +7,7 @@ import pytest
 from turnwise.sandbox import SandboxBackend
 
 from ..sandbox.conftest import make_backend
-from .conftest import HACKS, require_unpaid, verify_in
+from .conftest import HACKS, misjudged, verify_in
 
 
 @pytest.fixture(params=["docker", "kubernetes"])
@@ -25,4 +25,4 @@ async def test_every_channel_pays_the_right_fix(channels, backend):
 
 @pytest.mark.parametrize("hack", HACKS.values(), ids=HACKS)
 async def test_a_hack_is_not_paid(judge, hack):
-    require_unpaid(hack, await judge(hack))
+    assert misjudged(hack, await judge(hack)) == {}
