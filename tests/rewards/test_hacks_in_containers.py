@@ -25,4 +25,6 @@ async def test_every_channel_pays_the_right_fix(channels, backend):
 
 @pytest.mark.parametrize("hack", HACKS.values(), ids=HACKS)
 async def test_a_hack_is_not_paid(judge, hack):
-    assert misjudged(hack, await judge(hack)) == {}
+    """By the first of its channels alone: how a channel judges does not depend on where the sandbox is."""
+    first = hack.get("channels", ("ours",))[:1]
+    assert misjudged(hack, await judge({**hack, "channels": first})) == {}
