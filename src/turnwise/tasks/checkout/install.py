@@ -107,16 +107,23 @@ class Installer:
 
     def wanted(self, lines: Sequence[str]) -> None:
         """Install requirements with what they need, together if they go together, else as many as can be had."""
+        if lines:
+            self._as_many_as_go(lines, self.uv(_arguments(lines), lines))
+
+    def _as_many_as_go(self, lines: Sequence[str], done: Done) -> None:
+        """Install what is left of requirements without those that uv names as the reason why `done` failed."""
         kept, refused = list(lines), []
-        while kept and (done := self.uv(kept, kept)).exit_code:
+        while done.exit_code and kept:
             named = {canonicalize_name(name) for found in _NAMED.findall(done.output) for name in found if name}
-            refused += [(line, done) for line in kept if _name(line) in named]
             if not named & {_name(line) for line in kept}:
                 self.each(kept)
                 break
+            refused += [(line, done) for line in kept if _name(line) in named]
             kept = [line for line in kept if _name(line) not in named]
-        for line, done in refused:
-            self._replace(line, (), done)
+            if kept:
+                done = self.uv(_arguments(kept), kept)
+        for line, why in refused:
+            self._replace(line, (), why)
 
     def each(self, lines: Sequence[str], *options: str) -> None:
         """Install in ever smaller parts what does not go as a whole; what cannot be had is told.
@@ -148,8 +155,9 @@ class Installer:
         there = [folder / path for path in paths if (folder / path).is_file()]
         self.left_out += [f"{path}: the repository has no such file" for path in paths if folder / path not in there]
         lines = [line for file in there for line in requirement_lines(file.read_text(errors="replace"))]
-        if there and self.uv([word for file in there for word in ("-r", self._bench.shown(file))], lines).exit_code:
-            self.each([line for line in lines if not line.startswith("--")])
+        if there:
+            done = self.uv([word for file in there for word in ("-r", self._bench.shown(file))], lines)
+            self._as_many_as_go([line for line in lines if not line.startswith("--")], done)
 
     def command(self, command: str, **variables: str) -> Done:
         """Run one of the row's commands. Plain `pip install …` is uv's if it can, at the day's releases.
