@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from turnwise.agent.patch import take_patch
-from turnwise.errors import TaskError
+from turnwise.errors import SandboxError, TaskError
 from turnwise.sandbox import LocalBackend
 from turnwise.tasks import EnvironmentStore, build_all
 from turnwise.tasks.checkout import CheckoutStore
@@ -140,6 +140,14 @@ def test_an_install_that_fails_names_row_and_command_and_leaves_nothing(store, u
     with pytest.raises(TaskError, match=r"^acme__tiny-7: `python -c .*no such thing"):
         store.build(task)
     assert not list((cache / "checkouts").glob(".making*"))
+
+
+def test_a_full_disk_is_the_machines_failure_and_leaves_nothing(store, upstream, cache):
+    before = set((cache / "checkouts").iterdir())
+    for step in ("pre_install", "install"):
+        with pytest.raises(SandboxError, match="is full: free some space"):
+            store.build(upstream.task(**{step: ("echo much > /dev/full",)}))
+    assert {path for path in (cache / "checkouts").iterdir() if not path.name.startswith(".")} <= before
 
 
 def test_installs_cannot_reach_the_host(store, upstream, tmp_path, monkeypatch):

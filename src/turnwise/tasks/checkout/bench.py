@@ -23,6 +23,7 @@ _CACHE, _UV, _NOTES = "/opt/cache", "/opt/uv", "/opt/notes"
 _LOOK_EVERY_S = 0.5
 _INDEX_S = 120.0
 _UNANSWERED = re.compile(r"error sending request|Request failed after|HTTP status (client|server) error \((429|5\d\d)")
+DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|os error 28\b")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ETC = (
     "alternatives",
@@ -61,6 +62,11 @@ def uv_executable() -> Path:
     if found is None:
         raise InputError("building the environment of a repository needs uv: pip install uv")
     return Path(found).resolve()
+
+
+def disk_full(folder: Path) -> str:
+    """What is said of a disk that has no room for an environment."""
+    return f"the disk of {folder} or of the package cache is full: free some space and start the same command again"
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,10 @@ class Bench:
         return f"{_NOTES}/{file.relative_to(self.notes)}"
 
     def run(self, command: Sequence[str], timeout_s: float, **variables: str) -> Done:
-        """Run a command, and end it with all that it started after `timeout_s`."""
+        """Run a command, and end it with all that it started after `timeout_s`.
+
+        Raises SandboxError where it fails for want of room: whatever it says of packages then is not true.
+        """
         process = subprocess.Popen(
             [*self._bwrap(variables), "--", *command],
             stdin=subprocess.DEVNULL,
@@ -144,6 +153,8 @@ class Bench:
             process.wait()
         if not in_time:
             return Done(124, f"{output}\nerror: took more than {timeout_s:g} s")
+        if process.returncode and DISK_FULL.search(output):
+            raise SandboxError(disk_full(self.env))
         if process.returncode and output.startswith("bwrap: "):
             raise InputError(f"the confinement that environments are built in does not start: {output.strip()}")
         return Done(process.returncode, output)

@@ -5,13 +5,14 @@ import json
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from turnwise.errors import TaskError
+from turnwise.errors import SandboxError, TaskError
 from turnwise.tasks.cache import made_once
 from turnwise.tasks.checkout import needs
-from turnwise.tasks.checkout.bench import ENV, SYSTEM_PATH, WORKDIR
+from turnwise.tasks.checkout.bench import DISK_FULL, ENV, SYSTEM_PATH, WORKDIR, disk_full
 from turnwise.tasks.checkout.build import Built, build, read_built, settings_commit
 from turnwise.tasks.checkout.repositories import GITHUB, find_history
 from turnwise.types import Checkout, Mount, SandboxSpec, Task
@@ -55,7 +56,8 @@ class CheckoutStore:
         return hashlib.sha256(json.dumps([_LAYOUT, *row], sort_keys=True).encode()).hexdigest()
 
     def build(self, task: Task) -> Built:
-        """Build the environment unless it is there. Raises TaskError; blocks for as long as it takes."""
+        """Build the environment unless it is there. Raises TaskError, or SandboxError where the machine fails (a full
+        disk, a package index that does not answer); blocks for as long as it takes."""
         return read_built(self._folder(task))
 
     def stop(self) -> None:
@@ -77,8 +79,9 @@ class CheckoutStore:
         folder = self._cache_dir / "checkouts" / f"{task.repo.replace('/', '__')}-{self.key(task)[:20]}"
 
         def make(draft: Path) -> None:
-            history = find_history(task, self._repos, self._cache_dir, self._host, self._known.get(task.repo))
-            build(task, environment, history, draft, self._cache_dir / "packages", self._stopped)
+            with _room(draft):
+                history = find_history(task, self._repos, self._cache_dir, self._host, self._known.get(task.repo))
+                build(task, environment, history, draft, self._cache_dir / "packages", self._stopped)
 
         return made_once(folder, make)
 
@@ -96,6 +99,17 @@ class CheckoutStore:
             yield Mount(path, str(path))
             folders = sorted(folder for pattern in _PACKAGE_FOLDERS for folder in path.glob(pattern))
             yield from (Mount(empty, str(folder)) for folder in folders if folder.is_dir() and any(folder.iterdir()))
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """A full disk is the machine's failure (SandboxError), whichever step it is that meets it."""
+    try:
+        yield
+    except (OSError, TaskError) as error:
+        if DISK_FULL.search(str(error)):
+            raise SandboxError(disk_full(folder)) from error
+        raise
 
 
 def _checkout(task: Task) -> Checkout:
