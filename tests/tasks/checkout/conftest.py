@@ -34,6 +34,7 @@ FILES = {
     ".gitattributes": "secret.txt export-ignore\nsubst.txt export-subst\n*.txt text eol=crlf\n",
     "secret.txt": "part of the tree\n",
     "subst.txt": "$Format:%H$\n",
+    "check.py": "import tiny\n",
     "tox.ini": "[testenv]\ncommands = pytest\n",
 }
 # Only the future has them.

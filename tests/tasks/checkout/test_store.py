@@ -15,7 +15,7 @@ from turnwise.sandbox import LocalBackend
 from turnwise.tasks import EnvironmentStore, build_all
 from turnwise.tasks.checkout import CheckoutStore
 from turnwise.tasks.checkout.pythons import find_python
-from turnwise.types import SourceDistribution
+from turnwise.types import SourceDistribution, TestRun
 
 LIFE = {
     "pre_install": ("apt-get update && apt-get install -y gcc", "sed -i 's/pytest/pytest -rA/' tox.ini"),
@@ -88,6 +88,13 @@ def test_what_could_not_be_had_is_told(store, upstream):
         "-e git+https",
         "iniconfig-of-nobody==7.1",
     ]
+
+
+def test_what_the_tests_import_is_compiled(store, upstream):
+    by_pytest = upstream.task()
+    by_program = replace(by_pytest, test_run=TestRun("A=1 ./check.py --all", "parse_log_django"))
+    for task in (by_pytest, by_program):
+        assert list((store.spec(task).root / "src" / "tiny" / "__pycache__").glob("__init__.*.pyc"))
 
 
 async def test_a_package_that_is_nowhere_does_not_sink_the_others(store, upstream, backend):

@@ -215,11 +215,15 @@ class _Steps:
 def _warm_up(bench: Bench, task: Task) -> None:
     """Let the tests that are there be collected once, so that what they import is compiled where sandboxes cannot.
 
+    Where a program of the repository runs them, let it tell its options, for which it imports as much.
+
     It decides nothing: whatever goes wrong here shows when the tests are run. Warnings stay out of it, for a suite that
     takes them for errors would trip over those that only compiling gives.
     """
     named = {*task.test_files, *re.findall(r"(?m)^\+\+\+ b/(\S+\.py)$", task.test_patch)}
     files = sorted(path for path in named if (bench.root / path).is_file())
     options = ["--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:warnings"]
-    if files:
-        bench.run([f"{ENV}/bin/python", "-W", "ignore", "-m", "pytest", *options, *files], _WARM_UP_TIMEOUT_S)
+    program = needs.program_of(task.test_run.command, bench.root) if task.test_run else ""
+    arguments = [program, "--help"] if program else ["-m", "pytest", *options, *files]
+    if program or files:
+        bench.run([f"{ENV}/bin/python", "-W", "ignore", *arguments], _WARM_UP_TIMEOUT_S)

@@ -135,6 +135,13 @@ def tools(command: str) -> Iterator[str]:
         yield from _COMMANDS.get(word, ())
 
 
+def program_of(command: str, root: Path) -> str:
+    """The program of the repository that a test command starts first ("./tests/runtests.py"); "" where it is none."""
+    words = (word for word in command.split() if "=" not in word)
+    first = next(words, "")
+    return first if "/" in first and not first.startswith("/") and (root / first).is_file() else ""
+
+
 def python_of(command: str) -> str:
     """The Python that a test command names, as tox's environments do ("py39" → "3.9"); "" where it names none.
 
