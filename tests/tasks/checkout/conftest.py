@@ -38,7 +38,11 @@ FILES = {
     "tox.ini": "[testenv]\ncommands = pytest\n",
 }
 # Only the future has them.
-NEEDS = {"needs/tests.txt": "-r more.txt\n", "needs/more.txt": "iniconfig==1.1.1\n"}
+NEEDS = {
+    "needs/tests.txt": "-r more.txt\n",
+    "needs/more.txt": "iniconfig==1.1.1\n",
+    "needs/all.txt": "-r ../needs/more.txt\na-package-of-nobody\n",
+}
 
 
 def run_git(folder: Path, *arguments: str) -> str:

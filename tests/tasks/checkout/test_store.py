@@ -114,6 +114,13 @@ async def test_requirements_files_are_those_of_the_commit_that_the_row_names(sto
     assert "No such file" in told
 
 
+async def test_what_a_requirements_file_includes_is_found_though_the_file_does_not_go_whole(store, upstream, backend):
+    task = replace(upstream.task(requirement_files=("needs/all.txt",)), environment_setup_commit=upstream.future)
+    (told,) = store.build(task).left_out
+    assert told.startswith("a-package-of-nobody: cannot be had (")
+    assert "iniconfig==1.1.1\n" in await run(backend, store.spec(task), "pip list --format=freeze")
+
+
 def test_a_second_time_nothing_is_built(store, upstream, spec):
     before = spec.tree.stat().st_mtime_ns
     built = store.build(replace(upstream.task(**LIFE), instance_id="acme__tiny-8"))

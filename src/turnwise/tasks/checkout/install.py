@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from os.path import normpath
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -31,6 +32,7 @@ _NAMED = re.compile(
     r"Because ([\w.-]+) was not found in the package registry|Failed to build `([\w.-]+)=="
     r"|was included because `([\w.-]+)`"
 )
+_INCLUDES = re.compile(r"(-r|-c)\s*(\S+)")
 _NEEDLESS = frozenset({"-q", "-qq", "-v", "-vv", "--quiet", "--verbose", "--no-cache-dir", "--user", "--use-pep517"})
 _NOT_HAD = frozenset(
     {"apt", "apt-get", "add-apt-repository", "aptitude", "apk", "brew", "conda", "dnf", "dpkg", "locale-gen", "mamba"}
@@ -154,10 +156,16 @@ class Installer:
         """Install requirements files that lie below `folder`; line by line where they do not go together."""
         there = [folder / path for path in paths if (folder / path).is_file()]
         self.left_out += [f"{path}: the repository has no such file" for path in paths if folder / path not in there]
-        lines = [line for file in there for line in requirement_lines(file.read_text(errors="replace"))]
+        texts = [(file, requirement_lines(file.read_text(errors="replace"))) for file in there]
+        lines = [self._from_here(line, file) for file, those in texts for line in those]
         if there:
             done = self.uv([word for file in there for word in ("-r", self._bench.shown(file))], lines)
             self._as_many_as_go([line for line in lines if not line.startswith("--")], done)
+
+    def _from_here(self, line: str, file: Path) -> str:
+        """A line of a requirements file, fit to stand alone: what it includes is told from the file's folder."""
+        match = _INCLUDES.fullmatch(line)
+        return f"{match[1]} {self._bench.shown(Path(normpath(file.parent / match[2])))}" if match else line
 
     def command(self, command: str, **variables: str) -> Done:
         """Run one of the row's commands. Plain `pip install …` is uv's if it can, at the day's releases.
