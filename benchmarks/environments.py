@@ -3,17 +3,18 @@
     python benchmarks/environments.py ROWS.jsonl --repos DIR [--select REGEX] [--limit 6] [--json]
 
 By hand: a shared clone at the base commit, `uv venv`, `uv pip install` of the row's requirements and of the repository
-as releases were on the row's day, then the row's test command without and with the gold patch. Ours: `tasks validate
---repeats 1`, which is that in sandboxes and a search for leaks. Both start without the environment and with packages
-fetched (a first pass of each is not timed). `second start` is what stands between a second episode on the task and its
-first command: prepare, create, run `true`. Rows that one of the two brings to no verdict are told and not counted.
+as releases were on the row's day (what uv does not take is pip's, or left out), then the row's test command without and
+with the gold patch; both logs are graded by swebench, untimed, and must say what they say of a sound row. Ours: `tasks
+validate --repeats 1`, which is that in sandboxes and a search for leaks. Both start without the environment, with
+packages fetched (a first pass of each is not timed) and with a disk that has nothing left to write. `second start` is
+what stands between a second episode on the task and its first command: prepare, create, run `true`. Rows that one of
+the two brings to no verdict are told and not counted.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -28,6 +29,7 @@ from rich.table import Table
 from turnwise.errors import TurnwiseError
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.validation import validate_tasks
+from turnwise.rewards.grading import Grader, whole_log
 from turnwise.sandbox import LocalBackend
 from turnwise.tasks import EnvironmentStore, read_tasks
 from turnwise.tasks.checkout.bench import uv_executable
@@ -67,15 +69,14 @@ class ByHand:
     folder: Path
     uv_cache: Path
 
-    def run(self) -> None:
-        """Raises ByHandError where a step fails, or the verdict is not that of a sound row."""
+    def run(self) -> tuple[str, str]:
+        """The logs of the tests without and with the gold patch. Raises ByHandError where a step fails."""
         self._clone()
         self._install()
         self._apply(self.task.test_patch)
-        if self._tests() == 0:
-            raise ByHandError("the tests pass without the gold patch")
+        before = self._tests()
         self._apply(self.task.patch)
-        self._tests()
+        return before, self._tests()
 
     @property
     def _root(self) -> Path:
@@ -92,40 +93,33 @@ class ByHand:
         python = find_python(row.python)
         if python is None:
             raise ByHandError(f"no Python {row.python}")
-        self._do(str(uv_executable()), "venv", "-q", "--seed", "--python", str(python.executable), str(self._venv))
+        self._do(str(uv_executable()), "venv", "-q", "--python", str(python.executable), str(self._venv))
+        self._pip(["pip", "setuptools", "wheel"])
         for command in row.pre_install:
             self._do("bash", "-c", command)
         self._needs([*(f"-r{file}" for file in row.requirement_files), *row.pip_packages])
         for command in row.install:
             arguments = pip_arguments(command)
-            if arguments is None:
+            if arguments is None or not self._has(arguments):
                 self._do("bash", "-c", command)
-            else:
-                self._pip(arguments)
         self._pip(["pytest"])
 
     def _needs(self, arguments: Sequence[str]) -> None:
-        """Together, or one after the other where rows pin what does not go together."""
-        try:
-            if arguments:
-                self._pip(arguments)
-        except ByHandError:
+        """Together, or one after the other where rows pin what does not go together, or is not to be had."""
+        if arguments and not self._has(arguments):
             for one in arguments:
-                self._pip([one])
+                self._has([one])
 
     def _pip(self, arguments: Sequence[str]) -> None:
+        if not self._has(arguments):
+            raise ByHandError(f"uv pip install {' '.join(arguments)} fails")
+
+    def _has(self, arguments: Sequence[str]) -> bool:
+        """Whether uv installs it, at the row's day or else at any."""
+        command = [str(uv_executable()), "pip", "install", "-q", "--python", str(self._venv / "bin" / "python")]
         until = f"--exclude-newer={self.task.created_at[:10]}"
-        command = [
-            str(uv_executable()),
-            "pip",
-            "install",
-            "-q",
-            "--python",
-            str(self._venv / "bin" / "python"),
-            *arguments,
-        ]
-        if self._try(*command, until).returncode:
-            self._do(*command)
+        tries = (self._try(*command, *options, *arguments) for options in ([until], []))
+        return any(done.returncode == 0 for done in tries)
 
     @property
     def _venv(self) -> Path:
@@ -135,9 +129,10 @@ class ByHand:
         (self.folder / "patch").write_text(patch)
         self._do("git", "apply", "--whitespace=nowarn", str(self.folder / "patch"))
 
-    def _tests(self) -> int:
+    def _tests(self) -> str:
         assert self.task.test_run is not None
-        return self._try("bash", "-c", self.task.test_run.command).returncode
+        done = self._try("bash", "-c", self.task.test_run.command)
+        return whole_log(done.stdout.decode(errors="replace"), done.returncode)
 
     def _do(self, *command: str, at: Path | None = None) -> None:
         done = self._try(*command, at=at)
@@ -147,7 +142,7 @@ class ByHand:
 
     def _try(self, *command: str, at: Path | None = None) -> subprocess.CompletedProcess[bytes]:
         env = os.environ | {"PATH": f"{self._venv / 'bin'}:{os.environ['PATH']}", "VIRTUAL_ENV": str(self._venv)}
-        env |= {"UV_CACHE_DIR": str(self.uv_cache), "UV_LINK_MODE": "copy", "UV_NO_CONFIG": "1"}
+        env |= {"UV_CACHE_DIR": str(self.uv_cache), "UV_NO_CONFIG": "1"}
         return subprocess.run(
             command,
             cwd=at or self._root,
@@ -181,15 +176,24 @@ class Benchmark:
     def _by_hand(self, task: Task) -> float:
         name = task.repo.replace("/", "__")
         repository = next(path for path in (self.repos / name, self.repos / f"{name}.git") if path.is_dir())
-        with tempfile.TemporaryDirectory(dir=self.folder) as fresh:
-            started = time.perf_counter()
-            ByHand(task, repository, Path(fresh), self.folder / "uv").run()
-            return time.perf_counter() - started
+        fresh = Path(tempfile.mkdtemp(dir=self.folder))
+        os.sync()
+        started = time.perf_counter()
+        before, after = ByHand(task, repository, fresh, self.folder / "uv").run()
+        taken = time.perf_counter() - started
+        assert task.test_run is not None
+        grader = Grader(task, task.test_run)
+        if grader.of_log(before).resolved or not grader.of_log(after).resolved:
+            raise ByHandError("its tests do not tell the gold patch from none")
+        return taken
 
     def _ours(self, task: Task) -> float:
-        shutil.rmtree(self._cache / "checkouts", ignore_errors=True)
         out = self.folder / "verdicts.jsonl"
         out.unlink(missing_ok=True)
+        if self._checkouts.exists():
+            # Not removed: freeing its blocks would still burden the disk while the next steps are timed.
+            self._checkouts.rename(Path(tempfile.mkdtemp(dir=self.folder)) / "checkouts")
+        os.sync()
         started = time.perf_counter()
         environments = EnvironmentStore(self._cache, self.repos)
         verdicts = validate_tasks(
@@ -202,6 +206,10 @@ class Benchmark:
     @property
     def _cache(self) -> Path:
         return self.folder / "turnwise"
+
+    @property
+    def _checkouts(self) -> Path:
+        return self._cache / "checkouts"
 
     async def _second_start(self, task: Task) -> float:
         """The median of several, after a first."""
