@@ -42,6 +42,8 @@ NEEDS = {
     "needs/tests.txt": "-r more.txt\n",
     "needs/more.txt": "iniconfig==1.1.1\n",
     "needs/all.txt": "-r ../needs/more.txt\na-package-of-nobody\n",
+    "needs/round.txt": "-r round.txt\n-r nobodys.txt\n-e .\n",
+    "needs/nobodys.txt": "-r ../needs/all.txt\n",
 }
 
 

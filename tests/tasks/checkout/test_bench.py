@@ -81,9 +81,9 @@ def index() -> Iterator[Index]:
 @pytest.fixture
 def bench(tmp_path: Path, index: Index) -> Bench:
     """A bench with a bare environment that takes packages from `index`, and asks each time only once."""
-    folders = [tmp_path / name for name in ("root", "env", "notes", "cache")]
+    folders = [tmp_path / name for name in ("root", "cache/env", "notes", "cache")]
     for folder in folders:
-        folder.mkdir()
+        folder.mkdir(parents=True, exist_ok=True)
     python = find_python(f"{sys.version_info[0]}.{sys.version_info[1]}")
     assert python is not None
     variables = {"UV_HTTP_RETRIES": "0", "UV_DEFAULT_INDEX": f"{index.url}/simple"}
@@ -100,6 +100,14 @@ def _install(bench: Bench, *arguments: str) -> int:
 def test_an_index_that_comes_back_is_waited_for(bench: Bench, index: Index) -> None:
     index.down = 2
     assert _install(bench, "pip") == 0
+
+
+def test_packages_are_linked_from_the_cache_under_the_paths_of_sandboxes(bench: Bench) -> None:
+    assert _install(bench, "pip") == 0
+    (wheel,) = bench.env.glob("lib/python*/site-packages/pip-99.0.dist-info/WHEEL")
+    assert wheel.stat().st_nlink > 1
+    told = bench.shell("python -c 'import sys; print(sys.prefix, sys.executable)'", timeout_s=60).output
+    assert told == f"{ENV} {ENV}/bin/python\n"
 
 
 def test_an_index_that_stays_away_is_the_infrastructures_failure(bench: Bench, index: Index) -> None:

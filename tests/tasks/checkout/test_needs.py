@@ -2,7 +2,7 @@
 
 import pytest
 
-from turnwise.tasks.checkout.needs import Needs, builds_with_setuptools_alone, needs_of_tests, project
+from turnwise.tasks.checkout.needs import Needs, builds_with_setuptools_alone, names, needs_of_tests, project
 
 METADATA = """\
 Metadata-Version: 2.1
@@ -66,3 +66,13 @@ def test_builds_that_need_more_than_setuptools_are_told_apart(root):
     assert builds_with_setuptools_alone(root)
     (root / "pyproject.toml").write_text('[build-system]\nrequires = ["setuptools", "setuptools_scm"]\n')
     assert not builds_with_setuptools_alone(root)
+
+
+def test_a_projects_name_is_read_where_its_files_say_it(root):
+    (root / "setup.py").write_text("setup(name=compute())")
+    assert names(root) == []
+    (root / "setup.cfg").write_text("[metadata]\nname = my.tiny\n")
+    assert names(root) == ["my.tiny"]
+    (root / "setup.cfg").write_text("[metadata]\nname = attr: tiny.name\n")
+    (root / "pyproject.toml").write_text('[project]\nname = "tiny"\n')
+    assert names(root) == ["tiny"]

@@ -114,8 +114,11 @@ async def test_requirements_files_are_those_of_the_commit_that_the_row_names(sto
     assert "No such file" in told
 
 
-async def test_what_a_requirements_file_includes_is_found_though_the_file_does_not_go_whole(store, upstream, backend):
-    task = replace(upstream.task(requirement_files=("needs/all.txt",)), environment_setup_commit=upstream.future)
+@pytest.mark.parametrize("name", ["needs/all.txt", "needs/round.txt"])
+async def test_what_a_requirements_file_includes_is_found_though_the_file_does_not_go_whole(
+    store, upstream, backend, name
+):
+    task = replace(upstream.task(requirement_files=(name,)), environment_setup_commit=upstream.future)
     (told,) = store.build(task).left_out
     assert told.startswith("a-package-of-nobody: cannot be had (")
     assert "iniconfig==1.1.1\n" in await run(backend, store.spec(task), "pip list --format=freeze")

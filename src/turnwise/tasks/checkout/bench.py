@@ -88,8 +88,10 @@ class Done:
 class Bench:
     """`root` appears at /testbed and `env`, a virtual environment of `python`, at /opt/env, both writable.
 
-    `cache` (of uv and pip) is shared between all benches; `notes` is a folder for files that commands are given. When
-    `stopped` is set, whatever runs is ended. A package index that does not answer is waited for, `patience_s` in all.
+    `cache` (of uv and pip) is shared between all benches. `env` lies in it, so that uv links packages into the
+    environment instead of copying them: nothing links from one mount to another. `notes` is a folder for files that
+    commands are given. When `stopped` is set, whatever runs is ended. A package index that does not answer is waited
+    for, `patience_s` in all.
     """
 
     root: Path
@@ -182,8 +184,9 @@ class Bench:
         for path in _shown(self.python):
             arguments += ["--ro-bind-try", path, path]
         arguments += ["--ro-bind", str(uv_executable()), f"{_UV}/uv", "--ro-bind", str(self.notes), _NOTES]
-        for folder, inside in ((self.root, WORKDIR), (self.env, ENV), (self.cache, _CACHE)):
+        for folder, inside in ((self.root, WORKDIR), (self.cache, _CACHE)):
             arguments += ["--bind", str(folder), inside]
+        arguments += ["--symlink", f"{_CACHE}/{self.env.relative_to(self.cache)}", ENV]
         arguments += ["--chdir", WORKDIR, "--clearenv"]
         passed = {name: value for name, value in os.environ.items() if _PASSED.match(name)}
         for name, value in {**passed, **self._own(), **self.variables, **variables}.items():
@@ -202,7 +205,7 @@ class Bench:
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_INPUT": "1",
             "PIP_ROOT_USER_ACTION": "ignore",
-            "UV_LINK_MODE": "copy",
+            "UV_LINK_MODE": "hardlink",
             "UV_PYTHON_DOWNLOADS": "never",
             "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1",

@@ -5,6 +5,8 @@ import re
 import shutil
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -13,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from turnwise.errors import TaskError
+from turnwise.tasks.cache import Scratch
 from turnwise.tasks.checkout import needs
 from turnwise.tasks.checkout.bench import ENV, Bench
 from turnwise.tasks.checkout.install import Installer
@@ -59,7 +62,7 @@ def build(
     """
     started = time.monotonic()
     root, notes = folder / "root", folder / "notes"
-    for made in (root, notes, folder / "venv", cache_dir):
+    for made in (root, notes, cache_dir):
         made.mkdir(parents=True, exist_ok=True)
     lost = check_out(history, task.base_commit, root)
     apply_setup(root, checkout.setup_patch, task.instance_id)
@@ -67,17 +70,30 @@ def build(
     days = [history.committed_on(commit) for commit in (task.base_commit, settings) if commit]
     day = max(*days, _day(task.created_at))
     python = pick_python(task.instance_id, _python_wanted(task, checkout.installation), root, day)
-    bench = Bench(root, folder / "venv", notes, cache_dir, python, stopped, dict(checkout.installation.env))
     left_out = [f"{path}: the repository lacks its content" for path in lost]
     version = history.version_at(task.base_commit)
-    with version_told(root, version):
-        left_out += _Steps(task, checkout.installation, bench, day, version, notes if settings else root).run()
-    _warm_up(bench, task)
+    with _environment_in(cache_dir) as venv:
+        bench = Bench(root, venv, notes, cache_dir, python, stopped, dict(checkout.installation.env))
+        with version_told(root, version):
+            left_out += _Steps(task, checkout.installation, bench, day, version, notes if settings else root).run()
+        _warm_up(bench, task)
+        shutil.move(venv, folder / "venv")
     settle(root, task.base_commit)
     shutil.rmtree(notes)
     built = Built(round(time.monotonic() - started, 2), str(python.prefix), python.version, tuple(left_out))
     (folder / _RECORD).write_text(json.dumps(asdict(built)))
     return built
+
+
+@contextmanager
+def _environment_in(cache_dir: Path) -> Iterator[Path]:
+    """A folder for an environment that is being made, where packages are kept (see Bench)."""
+    scratch = Scratch(cache_dir / "making")
+    try:
+        (venv := scratch.folder / "venv").mkdir()
+        yield venv
+    finally:
+        scratch.close()
 
 
 def settings_commit(task: Task, installation: Installation) -> str:
@@ -172,22 +188,26 @@ class _Steps:
                 self._installer.frozen(conda.lines)
             else:
                 self._installer.wanted(conda.lines)
-        self._installer.files(self._row.requirement_files, self._settings)
+        self._installer.files(self._row.requirement_files, self._settings, **self._told)
 
     def _usual_install(self) -> tuple[str, ...]:
         packaged = any((self._bench.root / name).is_file() for name in ("setup.py", "pyproject.toml"))
         return ("pip install -e .",) if packaged else ()
 
+    @property
+    def _told(self) -> dict[str, str]:
+        """The project's version, for setuptools_scm and pbr: no tag is left that they could read."""
+        return {"SETUPTOOLS_SCM_PRETEND_VERSION": self._version, "PBR_VERSION": self._version} if self._version else {}
+
     def _project(self, command: str) -> None:
-        """Run a command that installs the project; setuptools_scm and pbr are told its version, for no tag is left."""
-        told = {"SETUPTOOLS_SCM_PRETEND_VERSION": self._version, "PBR_VERSION": self._version} if self._version else {}
-        done = self._installer.command(command, **told)
+        """Run a command that installs the project."""
+        done = self._installer.command(command, **self._told)
         if done.exit_code:
             raise TaskError(f"{self._task.instance_id}: `{command}` failed: {done.last_words}")
 
     def _guessed_needs(self) -> None:
         guessed = needs.needs_of_tests(self._bench.root, needs.project(self._site_packages))
-        self._installer.files(guessed.files, self._bench.root)
+        self._installer.files(guessed.files, self._bench.root, **self._told)
         self._installer.wanted(guessed.lines)
 
     def _test_tools(self) -> None:

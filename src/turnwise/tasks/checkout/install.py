@@ -32,6 +32,7 @@ _NAMED = re.compile(
     r"Because ([\w.-]+) was not found in the package registry|Failed to build `([\w.-]+)=="
     r"|was included because `([\w.-]+)`"
 )
+_PROJECT = re.compile(r"(-e|--editable)[\s=]+\.(\[[\w\s,.-]+\])?")
 _INCLUDES = re.compile(r"(-r|-c)\s*(\S+)")
 _NEEDLESS = frozenset({"-q", "-qq", "-v", "-vv", "--quiet", "--verbose", "--no-cache-dir", "--user", "--use-pep517"})
 _NOT_HAD = frozenset(
@@ -152,20 +153,38 @@ class Installer:
         else:
             self.left_out.append(f"{line}: cannot be had ({refused.last_words[:200]})")
 
-    def files(self, paths: Sequence[str], folder: Path) -> None:
-        """Install requirements files that lie below `folder`; line by line where they do not go together."""
+    def files(self, paths: Sequence[str], folder: Path, **variables: str) -> None:
+        """Install requirements files that lie below `folder`; line by line where they do not go together.
+
+        `variables` are for the command that installs the project, should a line ask for it.
+        """
         there = [folder / path for path in paths if (folder / path).is_file()]
         self.left_out += [f"{path}: the repository has no such file" for path in paths if folder / path not in there]
-        texts = [(file, requirement_lines(file.read_text(errors="replace"))) for file in there]
-        lines = [self._from_here(line, file) for file, those in texts for line in those]
-        if there:
-            done = self.uv([word for file in there for word in ("-r", self._bench.shown(file))], lines)
-            self._as_many_as_go([line for line in lines if not line.startswith("--")], done)
+        lines = list(dict.fromkeys(line for file in there for line in self._lines(file)))
+        done = self.uv([word for file in there for word in ("-r", self._bench.shown(file))], lines) if there else None
+        if done and done.exit_code:
+            self._one_by_one([line for line in lines if not line.startswith("--")], done, variables)
 
-    def _from_here(self, line: str, file: Path) -> str:
-        """A line of a requirements file, fit to stand alone: what it includes is told from the file's folder."""
-        match = _INCLUDES.fullmatch(line)
-        return f"{match[1]} {self._bench.shown(Path(normpath(file.parent / match[2])))}" if match else line
+    def _one_by_one(self, lines: Sequence[str], done: Done, variables: dict[str, str]) -> None:
+        """The lines of files that did not go as a whole: the project itself last, as its own command would have it."""
+        project = [line for line in lines if _PROJECT.fullmatch(line)]
+        others = [line for line in lines if line not in project]
+        self._as_many_as_go(others, self.uv(_arguments(others), others) if project and others else done)
+        for line in project:
+            if (failed := self.command(f"pip install {line}", **variables)).exit_code:
+                self.left_out.append(f"{line}: cannot be had ({failed.last_words[:200]})")
+
+    def _lines(self, file: Path, within: tuple[Path, ...] = ()) -> Iterator[str]:
+        """The lines of a requirements file and of those it includes, each fit to stand alone."""
+        for line in requirement_lines(file.read_text(errors="replace")):
+            match = _INCLUDES.fullmatch(line)
+            named = Path(normpath(file.parent / match[2])) if match else file
+            if match is None:
+                yield line
+            elif match[1] == "-c" or not named.is_file():
+                yield f"{match[1]} {self._bench.shown(named)}"
+            elif named not in (*within, file):
+                yield from self._lines(named, (*within, file))
 
     def command(self, command: str, **variables: str) -> Done:
         """Run one of the row's commands. Plain `pip install …` is uv's if it can, at the day's releases.
@@ -183,7 +202,8 @@ class Installer:
             developed = _LIKE_DEVELOP if needs.is_developed(self._bench.root) else ()
             done = self.uv([*developed, *kept], kept, **variables)
             if done.exit_code and _NO_PEP_660 in done.output and needs.builds_with_setuptools_alone(self._bench.root):
-                done = self.uv(["--no-build-isolation", *_LIKE_DEVELOP, *kept], kept, **variables)
+                alone = [f"--no-build-isolation-package={name}" for name in needs.names(self._bench.root)]
+                done = self.uv([*(alone or ["--no-build-isolation"]), *_LIKE_DEVELOP, *kept], kept, **variables)
             if not done.exit_code:
                 return done
         tries = [command, f"{command} --no-build-isolation"]

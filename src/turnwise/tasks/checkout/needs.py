@@ -96,13 +96,18 @@ def _group_lines(root: Path, names: Sequence[str]) -> list[str]:
 
 def _tox_lines(root: Path) -> list[str]:
     """The lines of `[testenv] deps` that hold for every factor."""
+    lines = (line.strip() for line in _setting(root / "tox.ini", "testenv", "deps").splitlines())
+    return [line for line in lines if parse(line)]
+
+
+def _setting(file: Path, section: str, name: str) -> str:
+    """A value of an INI file; "" where it has none, or is none."""
     parser = configparser.RawConfigParser(strict=False)
     try:
-        parser.read(root / "tox.ini")
-        lines = parser.get("testenv", "deps", fallback="").splitlines()
+        parser.read(file)
+        return parser.get(section, name, fallback="")
     except (configparser.Error, UnicodeDecodeError):
-        return []
-    return [line.strip() for line in lines if parse(line.strip())]
+        return ""
 
 
 def _pyproject(root: Path) -> dict[str, Any]:
@@ -111,6 +116,12 @@ def _pyproject(root: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(errors="replace")) if file.is_file() else {}
     except tomllib.TOMLDecodeError:
         return {}
+
+
+def names(root: Path) -> list[str]:
+    """The project's name, as far as its files tell it without being run."""
+    found = (_pyproject(root).get("project", {}).get("name"), _setting(root / "setup.cfg", "metadata", "name").strip())
+    return [name for name in found if isinstance(name, str) and re.fullmatch(r"[\w.-]+", name)]
 
 
 def is_developed(root: Path) -> bool:
