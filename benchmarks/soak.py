@@ -1,0 +1,214 @@
+"""Many episodes in a row while something is killed every few seconds, and what is left of them: nothing should be.
+
+    python benchmarks/soak.py [--episodes 500] [--backend local|docker] [--every 6] [--seed 0] [--json]
+
+`turnwise eval` scores the stand-in on the frozen tasks. At random moments SIGKILL takes either the whole run, which is
+then started again and goes on, or one process of one sandbox (with docker: one container). In the end every episode
+must be there, and no process, mount, folder or container of theirs. Exits with 1 where one is missing, or something
+is left.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from turnwise.sandbox.owner import LABEL
+from turnwise.sandbox.processes import descendants
+from turnwise.sandbox.state import default_parent, start_time
+from turnwise.store import Journal
+
+_ROOT = Path(__file__).parent.parent
+_TASKS = 25
+_LIMIT_S = 3_600.0
+_SETTLE_S = 30.0
+
+
+@dataclass
+class Soak:
+    """One run in `folder`, of `runs` episodes a task; `kills` counts what was killed."""
+
+    folder: Path
+    backend: str
+    runs: int
+    every_s: float
+    chance: random.Random
+    tell: Callable[[str], None]
+    kills: Counter[str] = field(default_factory=Counter)
+
+    def run(self) -> None:
+        """Until every episode is there. Raises SystemExit where the run fails by itself, or takes an hour."""
+        deadline = time.monotonic() + _LIMIT_S
+        while not self._once(deadline):
+            self.tell(f"the run was killed: {self.episodes()} episodes are there; started again")
+
+    def _once(self, deadline: float) -> bool:
+        """Start the run and kill; True when it came to its end, False when it was killed itself."""
+        with self._log.open("a") as log:
+            run = subprocess.Popen(
+                self._command(), cwd=_ROOT, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        try:
+            while (code := self._waited_for(run)) is None:
+                if time.monotonic() > deadline:
+                    raise SystemExit(f"{self.episodes()} episodes in {_LIMIT_S:g} s: too slow")
+                self._kill(run)
+        finally:
+            run.kill()
+            run.wait()
+        if code not in (0, -signal.SIGKILL):
+            raise SystemExit(f"the run failed ({code}):\n{self._log.read_text()[-2000:]}")
+        return code == 0
+
+    def _waited_for(self, run: subprocess.Popen[bytes]) -> int | None:
+        try:
+            return run.wait(self.chance.uniform(0.5, 1.5) * self.every_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
+
+    def _kill(self, run: subprocess.Popen[bytes]) -> None:
+        if self.chance.random() < 0.25:
+            self.kills["whole runs"] += 1
+            run.kill()
+        elif self.backend == "docker":
+            if containers := _docker("ps", "-q", "--filter", f"label={LABEL}"):
+                self.kills["containers"] += 1
+                _docker("kill", self.chance.choice(containers))
+        elif found := _sandboxed(run.pid):
+            with suppress(ProcessLookupError):
+                os.kill(self.chance.choice(found), signal.SIGKILL)
+                self.kills["processes of sandboxes"] += 1
+
+    def _command(self) -> list[str]:
+        options = {"--model": "models/standin", "--recipe": "recipes/quickstart.toml", "--limit": str(_TASKS)}
+        options |= {"--runs": str(self.runs), "--run-dir": str(self.folder / "run")}
+        options |= {"--set": f"sandbox.backend={self.backend}"}
+        program = str(Path(sys.executable).with_name("turnwise"))
+        return [program, "eval", *(word for pair in options.items() for word in pair)]
+
+    def _environment(self) -> dict[str, str]:
+        (temporary := self.folder / "tmp").mkdir(exist_ok=True)
+        return os.environ | {"TMPDIR": str(temporary), "TURNWISE_CACHE": str(self.folder / "cache")}
+
+    def episodes(self) -> int:
+        """How many episodes the journal has that came to an end, the infrastructure's failures aside."""
+        if not self._journal.exists():
+            return 0
+        with Journal.read(self._journal) as journal:
+            reasons = [stored.stop_reason for stored in journal.episodes()]
+        return sum(reason is not None and not reason.is_infrastructure for reason in reasons)
+
+    def failures(self) -> dict[str, int]:
+        """The infrastructure's failures by cause, as the journal counts them."""
+        with Journal.read(self._journal) as journal:
+            return dict(journal.failures_by_cause())
+
+    @property
+    def _journal(self) -> Path:
+        return self.folder / "run" / "journal.sqlite"
+
+    def left(self) -> list[str]:
+        """What is still there of the sandboxes, in words."""
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        found = [f"mount {line}" for line in mounts if str(self.folder) in line]
+        found += [f"process {pid}" for pid in _processes_that_see(self.folder)]
+        found += [f"folder {path}" for path in (self.folder / "tmp").glob("*turnwise*")]
+        found += [f"folder {path}" for path in default_parent().glob("turnwise-*") if _is_orphan(path)]
+        if self.backend == "docker":
+            found += [f"container {name}" for name in _docker("ps", "-aq", "--filter", f"label={LABEL}")]
+            found += [f"image {name}" for name in _docker("images", "-aq", "--filter", f"label={LABEL}")]
+        return found
+
+
+def _is_orphan(state: Path) -> bool:
+    """Whether the process is gone that a backend's folder names."""
+    pid, start = state.name.split("-")[2:4]
+    return start_time(int(pid)) != start
+
+
+def _sandboxed(run: int) -> list[int]:
+    """The processes below a run that are in a process namespace of their own."""
+    ours, found = Path("/proc/self/ns/pid").readlink(), []
+    for process in descendants(run):
+        with suppress(OSError):
+            if Path(f"/proc/{process.pid}/ns/pid").readlink() != ours:
+                found.append(process.pid)
+    return found
+
+
+def _processes_that_see(folder: Path) -> list[int]:
+    """Processes, ours aside, in whose view of the file system something of `folder` is mounted, or that run in it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (process / "mountinfo").read_text() + (process / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+        if str(folder) in text and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return found
+
+
+def _docker(*arguments: str) -> list[str]:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout.split()
+
+
+def main() -> None:
+    """Run, count, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=500)
+    parser.add_argument("--backend", choices=("local", "docker"), default="local")
+    parser.add_argument("--every", type=float, default=6.0, help="seconds between kills, on average")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    runs = -(-options.episodes // _TASKS)
+    console = Console(stderr=True)
+    folder = Path(tempfile.mkdtemp(prefix="turnwise-soak-"))
+    soak = Soak(folder, options.backend, runs, options.every, random.Random(options.seed), console.print)
+    started = time.monotonic()
+    try:
+        soak.run()
+        wall_s = round(time.monotonic() - started, 1)
+        left = _settled(soak.left)
+        asked, there = runs * _TASKS, soak.episodes()
+        counts = {"asked": asked, "there": there, "wall_s": wall_s, "killed": dict(soak.kills)}
+        counts |= {"failures": soak.failures(), "left": left}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if options.json:
+        print(json.dumps(counts))
+    else:
+        for name, value in counts.items():
+            Console().print(f"{name:10}{value}", highlight=False)
+    raise SystemExit(0 if there == asked and not left else 1)
+
+
+def _settled(look: Callable[[], list[str]]) -> list[str]:
+    """What is left once nothing of it goes away any more by itself."""
+    until = time.monotonic() + _SETTLE_S
+    while (found := look()) and time.monotonic() < until:
+        time.sleep(1)
+    return found
+
+
+if __name__ == "__main__":
+    main()
