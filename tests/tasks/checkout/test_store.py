@@ -1,6 +1,7 @@
 """Environments built for real, by uv in bubblewrap, and used by real sandboxes."""
 
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,9 +15,9 @@ from turnwise.errors import SandboxError, TaskError
 from turnwise.sandbox import LocalBackend
 from turnwise.tasks import EnvironmentStore, build_all
 from turnwise.tasks.checkout import CheckoutStore
-from turnwise.tasks.checkout.pythons import find_python
 from turnwise.types import SourceDistribution, TestRun
 
+RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 LIFE = {
     "pre_install": ("apt-get update && apt-get install -y gcc", "sed -i 's/pytest/pytest -rA/' tox.ini"),
     "requirements": "iniconfig==2.0.0\niniconfig-of-nobody==7.1\n-e git+https://github.com/acme/tiny@1#egg=tiny\n",
@@ -176,15 +177,25 @@ def test_installs_cannot_reach_the_host(store, upstream, tmp_path, monkeypatch):
     assert not Path("/usr/x").exists()
 
 
-async def test_another_python_than_ours_comes_without_its_packages(upstream, cache, backend):
-    others = [find_python(f"3.{minor}") for minor in range(8, 15) if minor != sys.version_info[1]]
-    python = next((found for found in others if found and found.prefix != Path("/usr")), None)
-    if python is None:
-        pytest.skip("this machine has no second Python outside /usr")
-    store = EnvironmentStore(cache, upstream.repos)
-    spec = await store.prepare(upstream.task(python=python.minor, install=("true",)))
-    command = f"python -V; find {python.prefix} -path '*-packages/*' -o -path '*/_bundled/*'"
-    assert await run(backend, spec, command) == f"Python {python.version} [0]"
+@pytest.fixture
+def another_python(tmp_path, monkeypatch) -> Path:
+    """The prefix of a Python outside /usr that is found for the running one's version; a package is installed in it."""
+    prefix, library = tmp_path / "python", f"lib/python{RUNNING}"
+    unneeded = shutil.ignore_patterns("site-packages", "dist-packages", "test", "__pycache__")
+    shutil.copytree(Path(sys.base_prefix, library), prefix / library, ignore=unneeded)
+    (prefix / library / "site-packages").mkdir()
+    (prefix / library / "site-packages" / "tiny.py").write_text("mended = True\n")
+    (prefix / "bin").mkdir()
+    shutil.copy(Path(sys.base_prefix, "bin", f"python{RUNNING}"), prefix / "bin")
+    monkeypatch.setattr(sys, "_base_executable", str(prefix / "bin" / f"python{RUNNING}"))
+    return prefix
+
+
+async def test_another_python_than_ours_comes_without_its_packages(upstream, tmp_path, backend, another_python):
+    store = EnvironmentStore(tmp_path, upstream.repos)
+    spec = await store.prepare(upstream.task(install=("true",)))
+    command = f"readlink -f $(which python); find {another_python} -path '*-packages/*' -o -path '*/_bundled/*'"
+    assert await run(backend, spec, command) == f"{another_python}/bin/python{RUNNING} [0]"
 
 
 async def test_one_that_fails_does_not_stop_the_others(cache, upstream):
