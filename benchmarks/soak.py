@@ -1,6 +1,6 @@
 """Many episodes in a row while something is killed every few seconds, and what is left of them: nothing should be.
 
-    python benchmarks/soak.py [--episodes 500] [--backend local|docker] [--every 6] [--seed 0] [--json]
+    python benchmarks/soak.py [--episodes 500] [--backend local|docker --base-image IMAGE] [--every 6] [--json]
 
 `turnwise eval` scores the stand-in on the frozen tasks. At random moments SIGKILL takes either the whole run, which is
 then started again and goes on, or one process of one sandbox (with docker: one container). In the end every episode
@@ -43,6 +43,7 @@ class Soak:
 
     folder: Path
     backend: str
+    image: str
     runs: int
     every_s: float
     chance: random.Random
@@ -99,9 +100,9 @@ class Soak:
     def _command(self) -> list[str]:
         options = {"--model": "models/standin", "--recipe": "recipes/quickstart.toml", "--limit": str(_TASKS)}
         options |= {"--runs": str(self.runs), "--run-dir": str(self.folder / "run")}
-        options |= {"--set": f"sandbox.backend={self.backend}"}
-        program = str(Path(sys.executable).with_name("turnwise"))
-        return [program, "eval", *(word for pair in options.items() for word in pair)]
+        settings = [f"sandbox.backend={self.backend}", f"sandbox.base_image={self.image}"]
+        words = [*(word for pair in options.items() for word in pair), *(f"--set={one}" for one in settings)]
+        return [str(Path(sys.executable).with_name("turnwise")), "eval", *words]
 
     def _environment(self) -> dict[str, str]:
         (temporary := self.folder / "tmp").mkdir(exist_ok=True)
@@ -176,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=500)
     parser.add_argument("--backend", choices=("local", "docker"), default="local")
+    parser.add_argument("--base-image", default="", help="with docker: an image with bash, git and Python")
     parser.add_argument("--every", type=float, default=6.0, help="seconds between kills, on average")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
@@ -183,7 +185,9 @@ def main() -> None:
     runs = -(-options.episodes // _TASKS)
     console = Console(stderr=True)
     folder = Path(tempfile.mkdtemp(prefix="turnwise-soak-"))
-    soak = Soak(folder, options.backend, runs, options.every, random.Random(options.seed), console.print)
+    soak = Soak(
+        folder, options.backend, options.base_image, runs, options.every, random.Random(options.seed), console.print
+    )
     started = time.monotonic()
     try:
         soak.run()
