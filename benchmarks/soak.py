@@ -4,8 +4,8 @@
 
 `turnwise eval` scores the stand-in on the frozen tasks. At random moments SIGKILL takes either the whole run, which is
 then started again and goes on, or one process of one sandbox (with docker: one container). In the end every episode
-must be there, and no process, mount, folder or container of theirs. Exits with 1 where one is missing, or something
-is left.
+must be there, or be given up because it was hit three times (the last ones to run are), and no process, mount, folder
+or container of theirs. Exits with 1 where one is missing, or something is left.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class Soak:
         """Until every episode is there. Raises SystemExit where the run fails by itself, or takes an hour."""
         deadline = time.monotonic() + _LIMIT_S
         while not self._once(deadline):
-            self.tell(f"the run was killed: {self.episodes()} episodes are there; started again")
+            self.tell(f"the run was killed at {self.episodes().total()} episodes, and is started again")
 
     def _once(self, deadline: float) -> bool:
         """Start the run and kill; True when it came to its end, False when it was killed itself."""
@@ -65,7 +65,7 @@ class Soak:
         try:
             while (code := self._waited_for(run)) is None:
                 if time.monotonic() > deadline:
-                    raise SystemExit(f"{self.episodes()} episodes in {_LIMIT_S:g} s: too slow")
+                    raise SystemExit(f"{self.episodes().total()} episodes in {_LIMIT_S:g} s: too slow")
                 self._kill(run)
         finally:
             run.kill()
@@ -108,13 +108,13 @@ class Soak:
         (temporary := self.folder / "tmp").mkdir(exist_ok=True)
         return os.environ | {"TMPDIR": str(temporary), "TURNWISE_CACHE": str(self.folder / "cache")}
 
-    def episodes(self) -> int:
-        """How many episodes the journal has that came to an end, the infrastructure's failures aside."""
+    def episodes(self) -> Counter[str]:
+        """How many episodes came to an end, by whose doing: "ended" or, of the infrastructure, "given up"."""
         if not self._journal.exists():
-            return 0
+            return Counter()
         with Journal.read(self._journal) as journal:
             reasons = [stored.stop_reason for stored in journal.episodes()]
-        return sum(reason is not None and not reason.is_infrastructure for reason in reasons)
+        return Counter("given up" if reason.is_infrastructure else "ended" for reason in reasons)
 
     def failures(self) -> dict[str, int]:
         """The infrastructure's failures by cause, as the journal counts them."""
@@ -193,8 +193,8 @@ def main() -> None:
         soak.run()
         wall_s = round(time.monotonic() - started, 1)
         left = _settled(soak.left)
-        asked, there = runs * _TASKS, soak.episodes()
-        counts = {"asked": asked, "there": there, "wall_s": wall_s, "killed": dict(soak.kills)}
+        asked, episodes = runs * _TASKS, soak.episodes()
+        counts = {"asked": asked, **episodes, "wall_s": wall_s, "killed": dict(soak.kills)}
         counts |= {"failures": soak.failures(), "left": left}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -203,7 +203,7 @@ def main() -> None:
     else:
         for name, value in counts.items():
             Console().print(f"{name:10}{value}", highlight=False)
-    raise SystemExit(0 if there == asked and not left else 1)
+    raise SystemExit(0 if episodes.total() == asked and not left else 1)
 
 
 def _settled(look: Callable[[], list[str]]) -> list[str]:
