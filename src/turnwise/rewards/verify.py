@@ -1,18 +1,20 @@
 """The hidden tests' word on a patch, spoken in a fresh sandbox (DESIGN.md, rule 1)."""
 
 import asyncio
+import json
 import secrets
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from turnwise.errors import SandboxError
 from turnwise.rewards.command import PythonCommand, read_command
 from turnwise.rewards.grading import Grader
 from turnwise.rewards.judge import Run, judge, require_ended
-from turnwise.rewards.protect import apply_options, configuration_of
+from turnwise.rewards.protect import apply_options, configuration_of, hidden_files
 from turnwise.rewards.suite import (
+    PLUGIN_DIR,
     read_record,
     results_path,
     suite_command,
@@ -24,6 +26,7 @@ from turnwise.types import SandboxSpec, SuiteResult, Task, TestRun, Verdict, Ver
 
 PATCH_PATH, HIDDEN_PATH = "/tmp/turnwise-submitted.diff", "/tmp/turnwise-hidden.diff"
 HIDDEN_REFUSED, PATCH_REFUSED = 96, 97
+CONTROL_PATH = "/tmp/turnwise-control.json"
 GIT_APPLY = "git -c safe.directory='*' apply --whitespace=nowarn"
 
 
@@ -32,7 +35,8 @@ async def verify(task: Task, patch: str, *, backend: SandboxBackend, spec: Sandb
 
     `spec` is the task's own environment without hidden tests. Whatever the patch does is a verdict, never an
     exception; a sandbox that fails gives INFRASTRUCTURE_FAILURE, which says nothing about the patch. `timeout_s` holds
-    for the whole run of the tests. One sandbox, one command.
+    for one whole run of the tests. One sandbox, one command; for a patch that would be paid, once more as a control,
+    with the tests to be fixed made to fail: they must.
 
     A row with a `test_run` is graded by swebench; raises InputError where that is not installed or lacks the parser.
     """
@@ -40,15 +44,43 @@ async def verify(task: Task, patch: str, *, backend: SandboxBackend, spec: Sandb
         return Verdict(VerdictKind.EMPTY_PATCH, reason="the patch is empty")
     grader = None if task.test_run is None else await asyncio.to_thread(Grader, task, task.test_run)
     started = time.perf_counter()
-    trial = Trial(task, patch)
-    try:
+
+    async def judged(trial: Trial) -> Verdict:
         async with backend.create(with_suite(spec)) as sandbox:
             run = await trial.run(sandbox, timeout_s)
+        return judge(task, run, grader, time.perf_counter() - started)
+
+    try:
+        verdict = await judged(Trial(task, patch))
+        feigned = await _passed_in_control(task, patch, judged) if verdict.resolved else set()
     except SandboxError as error:
         duration_s = time.perf_counter() - started
         reason = f"the sandbox failed: {error}"
         return Verdict(VerdictKind.INFRASTRUCTURE_FAILURE, log=str(error), duration_s=duration_s, reason=reason)
-    return judge(task, run, grader, time.perf_counter() - started)
+    if feigned:
+        reason = f"{min(feigned)} passes even where it is made to fail: the patch makes failing tests pass"
+        return replace(verdict, kind=VerdictKind.TAMPERING, reason=reason)
+    return verdict
+
+
+async def _passed_in_control(task: Task, patch: str, judged: Callable[["Trial"], Awaitable[Verdict]]) -> set[str]:
+    """The tests to be fixed that pass with the patch even where they are made to fail, and do fail so with the gold
+    patch: some cannot be made to fail (a test that expects its failure, or is not in a hidden file).
+
+    Whatever it is by which a patch makes failing tests pass, it does it here too, for it has not seen the tests. Raises
+    SandboxError.
+    """
+    if not task.patch.strip() or patch == task.patch:
+        return set()
+    seed = secrets.randbits(32)
+    passed = _passed(await judged(Trial(task, patch, control=seed)))
+    return passed - _passed(await judged(Trial(task, task.patch, control=seed))) if passed else set()
+
+
+def _passed(verdict: Verdict) -> set[str]:
+    if verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE:
+        raise SandboxError(verdict.reason)
+    return {test_id for test_id, word in verdict.fail_to_pass.items() if word == "passed"}
 
 
 async def outcomes(
@@ -77,7 +109,8 @@ async def outcomes(
 class Trial:
     """One patch before the hidden tests of its task: what is written into the sandbox, and the command that runs there.
 
-    `explain`: the record also says why tests failed (see `run_suite`; only where pytest runs them).
+    `explain`: the record also says why tests failed (see `run_suite`; only where pytest runs them). `control`: the
+    tests to be fixed are made to fail (see `turnwise_control`), in the way that this number says.
     `secret` seals the record of the run. It comes into the sandbox as the first line of the hidden tests' patch, where
     git passes over it as over the text of a commit.
     """
@@ -85,6 +118,7 @@ class Trial:
     task: Task
     patch: str
     explain: bool = False
+    control: int | None = None
     results: str = field(default_factory=results_path)
     secret: bytes = field(default_factory=lambda: secrets.token_hex(16).encode())
 
@@ -93,6 +127,10 @@ class Trial:
         hidden = configuration_of(self.task, self.patch) + _with_newline(self.task.test_patch)
         await sandbox.write(HIDDEN_PATH, self.secret + b"\n" + hidden.encode())
         await sandbox.write(PATCH_PATH, _with_newline(self.patch).encode())
+        if self.control is not None:
+            files = sorted(path for path in hidden_files(self.task) if path.endswith(".py"))
+            named = {"files": files, "ids": self.task.fail_to_pass, "seed": self.control}
+            await sandbox.write(CONTROL_PATH, json.dumps(named).encode())
         done = await sandbox.exec(self.script(hidden), timeout_s)
         record = await _read(sandbox, self.results)
         log = None if self.task.test_run is None else await _read(sandbox, self.results + ".log")
@@ -112,6 +150,8 @@ class Trial:
         # Git itself says which files it writes: it reads more spellings of a name than a parser of ours would know.
         apply = f"{GIT_APPLY} --numstat -z --apply {options} {PATCH_PATH} >{self._suspects}"
         steps += [f"{apply} || exit {PATCH_REFUSED}", f"rm -f {PATCH_PATH}"]
+        if self.control is not None:
+            steps.append(f"python -I -S -B {PLUGIN_DIR}/turnwise_control.py {CONTROL_PATH}; rm -f {CONTROL_PATH}")
         return "(\n" + "\n".join([*steps, self._tests()]) + "\n)"
 
     def _tests(self) -> str:
