@@ -26,16 +26,20 @@ def make_audit(files: Files, watched: AbstractSet[str], alarm: Callable[[str], N
             if files.is_suspect(path) or (not path and event in searches):
                 alarm(f"{path or 'a thread'} calls {event}: it searches or steers the interpreter that judges it")
         elif event in ("compile", "code.__new__"):
-            if any(files.is_suspect(caller.f_code.co_filename) for caller in _callers(frame(1))):
+            if not _imports(frame(1)) or any(files.is_suspect(one.f_code.co_filename) for one in _callers(frame(1))):
                 files.claim(args[1])
-        elif event == "marshal.loads":
-            if files.is_suspect(frame(1).f_code.co_filename):
+        elif event in ("marshal.loads", "marshal.load"):
+            if not _imports(frame(1)):
                 files.claim("/")
         elif event == "open" and str(args[0]).startswith("/proc/") and str(args[0]).endswith("/mem"):
             alarm("the code under test opens the memory of a process")
         elif event == "object.__setattr__" and args[1] in patches:
             module = str(getattr(args[0], "__module__", ""))
-            if args[1] == "__code__" and files.is_suspect(_caller(frame(1))):
+            if (
+                args[1] == "__code__"
+                and files.is_suspect(_caller(frame(1)))
+                and files.is_old(args[0].__code__.co_filename)
+            ):
                 alarm(f"code of the patch replaces the code of {args[0].__qualname__}")
             elif module.startswith(packages) or module in watched:
                 alarm(f"{args[1]} of {args[0].__qualname__}, a function of the test machinery, was set")
@@ -50,13 +54,23 @@ def _callers(frame: Any) -> Iterator[Any]:
         frame = frame.f_back
 
 
+def _imports(frame: Any) -> bool:
+    """Whether a frame is of what imports modules: Python's own, or pytest's, which rewrites assertions."""
+    path = frame.f_code.co_filename
+    return bool(path.startswith("<frozen ") or path.endswith("_pytest/assertion/rewrite.py"))
+
+
+def is_library(path: str) -> bool:
+    """Whether a file is of the standard library."""
+    return path.startswith((LIBRARY, "<frozen ")) and "-packages" not in path
+
+
 def _caller(frame: Any) -> str:
     """The file of the innermost code that acts for itself, as generated code, the standard library and the test
     machinery do not: they call what they are given. "" where there is none, as in a thread made of their functions."""
     for caller in _callers(frame):
         path = caller.f_code.co_filename
-        library = path.startswith(LIBRARY) and "-packages" not in path
         machinery = str(caller.f_globals.get("__name__", "")).startswith(PACKAGES)
-        if not (path.startswith("<") or library or machinery):
+        if not (path.startswith("<") or is_library(path) or machinery):
             return str(path)
     return ""

@@ -4,7 +4,7 @@ They go through the very machinery and hooks that the repository's tests go thro
 """
 
 import unittest
-from typing import Any, Callable, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 from _pytest import fixtures, runner
@@ -33,6 +33,10 @@ class Canary(pytest.Function):
     def repr_failure(self, excinfo: Any, style: Any = None) -> str:
         """Nobody reads why a canary failed, and telling it takes pytest 10 ms."""
         return ""
+
+    def iter_markers_with_node(self, name: Any = None) -> Iterator[Any]:
+        """None: a module's mark may skip all of its tests, or expect them to fail."""
+        return iter(())
 
 
 def passing_canaries(item: Any, run: Callable[..., Any] = runner.runtestprotocol) -> List[str]:

@@ -24,6 +24,8 @@ SPACE = (tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT)
 LITERALS = (tokenize.NUMBER, tokenize.STRING)
 OTHER = {"True": "False", "False": "True", "None": "0"}
 RAISES = frozenset(("raises", "assertRaises", "assertRaisesRegex", "assertRaisesRegexp", "assertRaisesMessage"))
+# A statement that calls what, by its name, compares: `self.assertEqual(…)`, `assert_allclose(…)`, `check_output(…)`.
+CALL = re.compile(r"(\w+ \. )*(?!\w*not)\w*(assert|check|compare|expect|verify|equal|eq_|same)\w* \(", re.I)
 # Beside `==` they make an assertion of which more than one side can be wrong.
 LOGIC = frozenset(("and", "or", "not", "if", "lambda", "in", "is", "<", ">", "<=", ">=", "!="))
 
@@ -137,8 +139,8 @@ def _of_line(line: List[Any]) -> Iterator[Edits]:
     words = [token.string for token in line]
     if words[0] == "assert":
         yield from _of_equation(line[1:])
-    elif len(words) > 3 and words[1] == "." and re.match(r"assert(?!Not|Almost)\w*Equals?\b", words[2]):
-        arguments = list(_split(line[4:-1], ","))
+    elif CALL.match(" ".join(words)) and words[-1] == ")":
+        arguments = list(_split(line[words.index("(") + 1 : -1], ","))
         if len(arguments) > 1 and not {"=", "*", "**"} & {token.string for token in arguments[1]}:
             yield _otherwise(arguments[1])
     for place, word in enumerate(words):

@@ -58,6 +58,10 @@ class Files:
         """Whether the patch touches the file."""
         return self.real(path) in self._suspects
 
+    def is_old(self, path: str) -> bool:
+        """Whether a file is one of the repository that the patch does not touch."""
+        return self.real(path).startswith(self._root + "/") and not self.is_suspect(path)
+
     def is_new(self, path: str) -> bool:
         """Whether a file of the repository, not one of the patch, was written or put in its place since the start.
 
@@ -80,7 +84,7 @@ class Files:
 
     def claim(self, path: Any) -> None:
         """Code of the patch had a hand in making code that says it is of this file ("/": of any)."""
-        if isinstance(path, str):
+        if isinstance(path, str) and not path.startswith("<"):
             self._claimed.add(self.real(path))
 
     def is_claimed(self, path: str) -> bool:

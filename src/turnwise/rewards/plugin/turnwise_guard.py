@@ -15,10 +15,11 @@ import marshal
 import os
 import sys
 import unittest
+import unittest.case
 from types import CodeType, FunctionType
 from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Set, Tuple
 
-from turnwise_audit import make_audit
+from turnwise_audit import is_library, make_audit
 from turnwise_files import Files
 from turnwise_fingerprint import PACKAGES, Fingerprint, Names, Versions, own_codes
 from turnwise_witness import hollow_assertions
@@ -29,6 +30,8 @@ ASSERTIONS = frozenset(JUDGING) | frozenset(
     name for name in vars(unittest.TestCase) if name.startswith(("assert", "fail"))
 )
 SMALL = tuple(range(-5, 257))  # the integers that CPython has one object of each
+# What unittest does not take for an error.
+HARMLESS = (unittest.SkipTest, unittest.case._ShouldStop)  # type: ignore[attr-defined]
 MARKING = frozenset(("add_marker", "applymarker"))
 EXPECTED = "__unittest_expecting_failure__"
 
@@ -40,6 +43,7 @@ class Start(NamedTuple):
     hooks: FrozenSet[Any]
     tracers: Tuple[Any, Any]
     codes: Dict[int, CodeType]
+    files: FrozenSet[str]
 
 
 LISTENERS: List[Callable[[str], None]] = []
@@ -97,8 +101,9 @@ class Guard(metaclass=Sealed):
         """
         hooks = frozenset(implementation.function for _, implementation in _implementations(pluginmanager))
         tracers, codes = (sys.gettrace(), sys.getprofile()), {id(code): code for code in own_codes()}
-        self._start.append(Start(Fingerprint(), hooks, tracers, codes))
-        self._files.trust(_own_files())
+        files = frozenset(_own_files())
+        self._start.append(Start(Fingerprint(), hooks, tracers, codes, files))
+        self._files.trust(files)
         if hasattr(sys, "addaudithook"):
             sys.addaudithook(make_audit(self._files, self._watched, self.alarm))
 
@@ -187,6 +192,8 @@ class Guard(metaclass=Sealed):
         given += [getattr(kind, name) for name in JUDGING if getattr(kind, name) is not vars(unittest.TestCase)[name]]
         if not all(isinstance(value, type) or self.is_trusted(value) for value in given):
             self.alarm(f"code of the patch decides whether the assertions of {test} hold")
+        if issubclass(test.failureException, HARMLESS):
+            self.alarm(f"a failure of {test} was to end it as something else")
 
     def loaded(self, test: Any) -> None:
         """A test of unittest was made: what skips it now is the tests' own."""
@@ -292,9 +299,21 @@ class Guard(metaclass=Sealed):
         return not self._files.is_suspect(code.co_filename) and self._files.holds(code)
 
     def is_raised_by_patch(self, traceback: Any) -> bool:
-        """Whether the innermost code of a traceback, the test machinery aside, is of a file that the patch touches."""
-        code = who_raised(traceback)
-        return code is not None and self._files.is_suspect(code.co_filename)
+        """Whether what raised an error is none of the code that was there before: of a file that the patch does not
+        touch, as it was. Nor is it of that where it is made of the test machinery and the standard library alone."""
+        code = self.who_raised(traceback)
+        return code is None or self._files.is_suspect(code.co_filename) or not self._files.holds(code)
+
+    def who_raised(self, traceback: Any) -> Any:
+        """The innermost code but for the test machinery's, None where that is the standard library's: it only does
+        what it is given."""
+        code = None
+        while traceback is not None:
+            found = traceback.tb_frame.f_code
+            if self._files.real(found.co_filename) not in self._start[0].files:
+                code = None if is_library(found.co_filename) else found
+            traceback = traceback.tb_next
+        return code
 
 
 def _bytes(code: CodeType) -> bytes:
@@ -332,16 +351,6 @@ def _own_files() -> Iterator[str]:
         file = getattr(module, "__file__", None)
         if name.startswith(PACKAGES) and file is not None:
             yield os.path.realpath(str(file))
-
-
-def who_raised(traceback: Any) -> Any:
-    """The innermost code that is not the test machinery's; None where it is all of that."""
-    code = None
-    while traceback is not None:
-        if not str(traceback.tb_frame.f_globals.get("__name__", "")).startswith(PACKAGES):
-            code = traceback.tb_frame.f_code
-        traceback = traceback.tb_next
-    return code
 
 
 def _implementations(pluginmanager: Any) -> Iterator[Tuple[str, Any]]:

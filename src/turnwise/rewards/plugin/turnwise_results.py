@@ -36,7 +36,7 @@ import pytest  # noqa: E402
 from _pytest._code import Traceback  # noqa: E402
 from turnwise_canary import Canary, passing_canaries  # noqa: E402
 from turnwise_files import read_suspects  # noqa: E402
-from turnwise_guard import Guard, Sealed, who_raised  # noqa: E402
+from turnwise_guard import Guard, Sealed  # noqa: E402
 from turnwise_supervisor import Line, Row  # noqa: E402
 from turnwise_witness import Tell, make_ledger, watch_assertions, watch_unittest, witnessed  # noqa: E402
 
@@ -195,7 +195,7 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
         if isinstance(_instance(item), unittest.TestCase):
             return any(map(self._guard.may_skip, (item, _instance(item))))
         by_mark = raised is not None and list(_modules(raised.tb))[-1:] == ["_pytest.skipping"]
-        return not by_mark or bool(self._guard.may_skip(item))
+        return raised is None or (by_mark and bool(self._guard.may_skip(item)))
 
     def _calls_its_function(self, item: Any) -> bool:
         """Whether a test runs as pytest runs functions, and not in a way of its own as those of unittest do."""
@@ -224,7 +224,7 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
             return "failed" if report.when == "call" else "error"
         if not report.skipped:
             return "passed"
-        said = _is_on_purpose(raised) and who_raised(raised.tb) is not None
+        said = _is_on_purpose(raised) and self._guard.who_raised(raised.tb) is not None
         expected = hasattr(report, "wasxfail")
         if said:
             ours = self._guard.is_raised_by_patch(raised.tb)

@@ -74,7 +74,8 @@ class Recorder:
             row = self._running.get(id(test))
             raised = sys.exc_info()[2]
             hidden = row is not None and not self._guard.may_skip(test)
-            if word == "skipped" and (hidden or self._guard.is_raised_by_patch(raised)):
+            by_patch = raised is not None and self._guard.is_raised_by_patch(raised)
+            if word == "skipped" and (hidden or by_patch):
                 self._guard.alarm(f"code of the patch skips {test}")
             if row is None:  # a class's or a module's own set-up
                 self._tell("row", {"id": str(test), "outcome": word, "names": _names(test)})

@@ -13,6 +13,7 @@ from types import CodeType, FunctionType
 from typing import Any, Callable, Dict, List, Set, Tuple
 
 __unittest = True  # unittest leaves the frames of such modules out of tracebacks
+SKIPS = (unittest.SkipTest, getattr(sys.modules.get("_pytest.outcomes"), "Skipped", unittest.SkipTest))
 Row = Dict[str, Any]
 Tell = Callable[..., None]
 
@@ -92,22 +93,21 @@ def witnessed(function: Callable[..., Any], test: Any, tell: Tell) -> Callable[.
 class _Part:
     """A part of a test of unittest as it runs, in what unittest runs it in; made of nothing that could be patched."""
 
-    __slots__ = ("_inner", "_skip", "_skips", "_tell", "_test")
+    __slots__ = ("_inner", "_skips", "_tell", "_test")
 
     def __init__(self, inner: Any, test: Any, tell: Tell, skips: Callable[[Any, Any], None]) -> None:
         self._inner = inner
         self._test = getattr(test, "test_case", test)  # a sub-test's
         self._tell = tell
         self._skips = skips
-        self._skip = getattr(sys.modules.get("_pytest.outcomes"), "Skipped", unittest.SkipTest)
 
     def __enter__(self) -> Any:
         return self._inner.__enter__()
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> Any:
-        if isinstance(error, (unittest.SkipTest, self._skip)):
+        if kind is not None and issubclass(kind, SKIPS):  # what an error says of its own class is not believed
             self._skips(self._test, traceback)
-        elif error is not None:
+        elif kind is not None:
             self._tell("raised", id(self._test))
         return self._inner.__exit__(kind, error, traceback)
 
