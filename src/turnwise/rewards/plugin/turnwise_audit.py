@@ -3,6 +3,7 @@
 An audit hook cannot be taken off again by Python code. Needs Python 3.8; before that there are none.
 """
 
+import ast
 import os
 import sys
 from typing import AbstractSet, Any, Callable, Iterator, Tuple
@@ -13,6 +14,7 @@ from turnwise_fingerprint import PACKAGES
 SEARCHES = frozenset(("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames"))
 STEERS = frozenset(("sys.settrace", "sys.setprofile", "ctypes.cdata", "ctypes.cdata/buffer"))
 PATCHES = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
+AST = ast.__file__
 LIBRARY = os.__file__[: -len("os.py")]
 
 
@@ -55,9 +57,10 @@ def _callers(frame: Any) -> Iterator[Any]:
 
 
 def _imports(frame: Any) -> bool:
-    """Whether a frame is of what imports modules: Python's own, or pytest's, which rewrites assertions."""
+    """Whether a frame is of what imports modules, Python's own or pytest's, which rewrites assertions; or of `ast`,
+    which makes no code."""
     path = frame.f_code.co_filename
-    return bool(path.startswith("<frozen ") or path.endswith("_pytest/assertion/rewrite.py"))
+    return bool(path.startswith("<frozen ") or path.endswith("_pytest/assertion/rewrite.py") or path == AST)
 
 
 def is_library(path: str) -> bool:

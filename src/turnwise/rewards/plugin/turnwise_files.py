@@ -62,6 +62,13 @@ class Files:
         """Whether a file is one of the repository that the patch does not touch."""
         return self.real(path).startswith(self._root + "/") and not self.is_suspect(path)
 
+    def was_there(self, path: str) -> bool:
+        """Whether a file is one, and has not been changed since the start."""
+        try:
+            return _STAT(self.real(path)).st_ctime_ns < self._began
+        except OSError:
+            return False
+
     def is_new(self, path: str) -> bool:
         """Whether a file of the repository, not one of the patch, was written or put in its place since the start.
 
@@ -100,9 +107,7 @@ class Files:
         """Whether the file that a code object names holds that very code, and held it before the tests ran."""
         try:
             path = self.real(code.co_filename)
-            if _STAT(path).st_ctime_ns >= self._began:
-                return False
-            return any(code == found for way in (_plain, _rewritten) for found in way(path))
+            return self.was_there(path) and any(code == found for way in (_plain, _rewritten) for found in way(path))
         except Exception:  # no such file, no Python, or of another pytest
             return False
 
@@ -136,8 +141,8 @@ def _rewritten(path: str) -> Tuple[CodeType, ...]:
 
     source = _read(path)
     tree = ast.parse(source)
-    rewrite: Callable[..., Any] = rewrite_asserts  # its parameters differ from version to version
-    rewrite(tree, source, path)
+    rewrite: Callable[..., Any] = rewrite_asserts  # before pytest 5.2 it takes no source
+    rewrite(*((tree, source, path) if "source" in rewrite.__code__.co_varnames else (tree, path)))
     return tuple(_codes(_COMPILE(tree, path, "exec", dont_inherit=True)))
 
 

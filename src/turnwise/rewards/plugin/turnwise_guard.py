@@ -302,7 +302,7 @@ class Guard(metaclass=Sealed):
         """Whether what raised an error is none of the code that was there before: of a file that the patch does not
         touch, as it was. Nor is it of that where it is made of the test machinery and the standard library alone."""
         code = self.who_raised(traceback)
-        return code is None or self._files.is_suspect(code.co_filename) or not self._files.holds(code)
+        return code is None or self._is_patchs(code) or not self._files.was_there(code.co_filename)
 
     def who_raised(self, traceback: Any) -> Any:
         """The innermost code but for the test machinery's, None where that is the standard library's: it only does
