@@ -194,7 +194,8 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
         """Whether what skips a test, where no code of its own does, was there before the tests ran."""
         if isinstance(_instance(item), unittest.TestCase):
             return any(map(self._guard.may_skip, (item, _instance(item))))
-        by_mark = raised is not None and list(_modules(raised.tb))[-1:] == ["_pytest.skipping"]
+        # Before pytest 6 it is `skip` that raises, for `_pytest.skipping`.
+        by_mark = raised is not None and "_pytest.skipping" in list(_modules(raised.tb))[-2:]
         return raised is None or (by_mark and bool(self._guard.may_skip(item)))
 
     def _calls_its_function(self, item: Any) -> bool:
