@@ -12,7 +12,7 @@ from turnwise.rewards.command import read_command
 from turnwise.types import Task
 
 # Compiled files, which Python trusts without looking at the source beside them; what Python runs at its start; metadata
-# of installed packages, where pytest looks for plugins.
+# of installed packages, where pytest looks for plugins, whatever the case of its folders' names.
 NEVER = (
     "*.py[co]",
     "*.so",
@@ -21,8 +21,8 @@ NEVER = (
     "*sitecustomize/*",
     "*usercustomize/*",
     "*.pth",
-    "*.egg-info/*",
-    "*.dist-info/*",
+    "*.[eE][gG][gG]-[iI][nN][fF][oO]/*",
+    "*.[dD][iI][sS][tT]-[iI][nN][fF][oO]/*",
     "*.egg-link",
 )
 CONFIGURATION = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg", "pyproject.toml")
