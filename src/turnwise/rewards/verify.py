@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
 from turnwise.errors import SandboxError
 from turnwise.rewards.command import PythonCommand, read_command
@@ -72,12 +73,16 @@ async def _passed_in_control(task: Task, patch: str, judged: Callable[["Trial"],
     """
     if not task.patch.strip() or patch == task.patch:
         return set()
-    seed = secrets.randbits(32)
+    seed = int(blake2b(patch.encode(), digest_size=4).hexdigest(), 16)  # the same patch has the same verdict
     passed = _passed(await judged(Trial(task, patch, control=seed)))
-    return passed - _passed(await judged(Trial(task, task.patch, control=seed))) if passed else set()
+    if not passed:
+        return set()
+    gold = await judged(Trial(task, task.patch, control=seed))
+    return set() if gold.kind is VerdictKind.TESTS_TIMED_OUT else passed - _passed(gold)
 
 
 def _passed(verdict: Verdict) -> set[str]:
+    """The tests to be fixed that passed in a control."""
     if verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE:
         raise SandboxError(verdict.reason)
     return {test_id for test_id, word in verdict.fail_to_pass.items() if word == "passed"}
