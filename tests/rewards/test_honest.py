@@ -14,8 +14,15 @@ def decorated(function):
         return function(*args, **kwargs)
     return call
 
+def impersonated(function):  # as Hypothesis does
+    def call(): return function()
+    call.__code__ = call.__code__.replace(co_name=function.__name__)
+    return call
+
 @decorated
 def test_decorated(): assert True
+@impersonated
+def test_impersonated(): assert True
 def test_patches(monkeypatch):
     shown = []
     monkeypatch.setattr(builtins, "print", shown.append)

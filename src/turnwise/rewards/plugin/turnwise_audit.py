@@ -27,21 +27,16 @@ def make_audit(files: Files, watched: AbstractSet[str], alarm: Callable[[str], N
             path = _caller(frame(1))
             if files.is_suspect(path) or (not path and event in searches):
                 alarm(f"{path or 'a thread'} calls {event}: it searches or steers the interpreter that judges it")
-        elif event in ("compile", "code.__new__"):
-            if not _imports(frame(1)) or any(files.is_suspect(one.f_code.co_filename) for one in _callers(frame(1))):
-                files.claim(args[1])
-        elif event in ("marshal.loads", "marshal.load"):
-            if not _imports(frame(1)):
-                files.claim("/")
+        elif event in ("compile", "code.__new__", "marshal.loads", "marshal.load"):
+            by_patch = any(files.is_suspect(caller.f_code.co_filename) for caller in _callers(frame(1)))
+            if by_patch or not (_imports(frame(1)) or _caller(frame(1))):
+                files.claim("/" if event.startswith("marshal") else args[1])
         elif event == "open" and str(args[0]).startswith("/proc/") and str(args[0]).endswith("/mem"):
             alarm("the code under test opens the memory of a process")
         elif event == "object.__setattr__" and args[1] in patches:
             module = str(getattr(args[0], "__module__", ""))
-            if (
-                args[1] == "__code__"
-                and files.is_suspect(_caller(frame(1)))
-                and files.is_old(args[0].__code__.co_filename)
-            ):
+            own = args[1] != "__code__" or not files.is_old(args[0].__code__.co_filename)
+            if not own and files.is_suspect(_caller(frame(1))):
                 alarm(f"code of the patch replaces the code of {args[0].__qualname__}")
             elif module.startswith(packages) or module in watched:
                 alarm(f"{args[1]} of {args[0].__qualname__}, a function of the test machinery, was set")
@@ -57,8 +52,8 @@ def _callers(frame: Any) -> Iterator[Any]:
 
 
 def _imports(frame: Any) -> bool:
-    """Whether a frame is of what imports modules, Python's own or pytest's, which rewrites assertions; or of `ast`,
-    which makes no code."""
+    """Whether a frame is of what imports modules, Python's own or pytest's, which rewrites assertions; or of `ast`, by
+    which that reads them."""
     path = frame.f_code.co_filename
     return bool(path.startswith("<frozen ") or path.endswith("_pytest/assertion/rewrite.py") or path == AST)
 
