@@ -19,6 +19,12 @@ def impersonated(function):  # as Hypothesis does
     call.__code__ = call.__code__.replace(co_name=function.__name__)
     return call
 
+def documented():
+    '''
+    >>> 1 + 1  # doctest: +SKIP
+    3
+    '''
+
 @decorated
 def test_decorated(): assert True
 @impersonated
@@ -88,7 +94,10 @@ class ClassTest(unittest.TestCase):
 @pytest.mark.parametrize("way", ["ours", "pytest", "unittest"])
 async def test_honest_tests_raise_no_alarm(way, small_world, backend):
     path, files = results_path(), ["tests/test_honest.py", "tests/test_unit.py"]
-    words = {"pytest": ["pytest", "own", "", "-rA", *files], "unittest": ["script", "", "", "-m", "unittest", files[1]]}
+    words = {
+        "pytest": ["pytest", "own", "", "-rA", "--doctest-modules", *files],
+        "unittest": ["script", "", "", "-m", "unittest", files[1]],
+    }
     command = suite_command(path, files) if way == "ours" else supervised_command([path, "-", *words[way]])
     async with backend.create(with_suite(small_world.spec)) as sandbox:
         await sandbox.write("/testbed/tests/test_honest.py", BY_PYTEST.encode())

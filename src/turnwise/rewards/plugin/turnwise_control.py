@@ -107,7 +107,8 @@ def _turn(token: Any) -> int:
 
 def _logical_lines(tokens: List[Any], place: int) -> Iterator[List[Any]]:
     """The logical lines of a function whose head ends at a place, each with its NEWLINE."""
-    depth, line = 0, []  # type: Tuple[int, List[Any]]
+    depth = 0
+    line: List[Any] = []
     for token in tokens[place:]:
         depth += (token.type == tokenize.INDENT) - (token.type == tokenize.DEDENT)
         if token.type not in SPACE:
@@ -165,7 +166,7 @@ def _with_depth(tokens: List[Any]) -> Iterator[Tuple[Any, int]]:
 
 def _split(tokens: List[Any], at: str) -> Iterator[List[Any]]:
     """The parts between the operators `at` that stand in no brackets, those without a token left out."""
-    part = []  # type: List[Any]
+    part: List[Any] = []
     for token, depth in _with_depth(tokens):
         if depth == 0 and token.type == tokenize.OP and token.string == at:
             if part:

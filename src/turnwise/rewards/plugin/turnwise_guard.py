@@ -299,19 +299,21 @@ class Guard(metaclass=Sealed):
         return not self._files.is_suspect(code.co_filename) and self._files.holds(code)
 
     def is_raised_by_patch(self, traceback: Any) -> bool:
-        """Whether what raised an error is none of the code that was there before: of a file that the patch does not
-        touch, as it was. Nor is it of that where it is made of the test machinery and the standard library alone."""
+        """Whether what raised an error is neither the test machinery nor code of a file that was there before and that
+        the patch does not touch. The standard library is not believed: it only does what it is given."""
         code = self.who_raised(traceback)
-        return code is None or self._is_patchs(code) or not self._files.was_there(code.co_filename)
+        if code is None:
+            return False
+        path = code.co_filename
+        return is_library(path) or self._is_patchs(code) or not self._files.was_there(path)
 
     def who_raised(self, traceback: Any) -> Any:
-        """The innermost code but for the test machinery's, None where that is the standard library's: it only does
-        what it is given."""
+        """The innermost code that is not the test machinery's; None where all is."""
         code = None
         while traceback is not None:
             found = traceback.tb_frame.f_code
             if self._files.real(found.co_filename) not in self._start[0].files:
-                code = None if is_library(found.co_filename) else found
+                code = found
             traceback = traceback.tb_next
         return code
 

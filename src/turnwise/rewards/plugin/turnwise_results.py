@@ -196,7 +196,7 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
             return any(map(self._guard.may_skip, (item, _instance(item))))
         # Before pytest 6 it is `skip` that raises, for `_pytest.skipping`.
         by_mark = raised is not None and "_pytest.skipping" in list(_modules(raised.tb))[-2:]
-        return raised is None or (by_mark and bool(self._guard.may_skip(item)))
+        return not by_mark or bool(self._guard.may_skip(item))
 
     def _calls_its_function(self, item: Any) -> bool:
         """Whether a test runs as pytest runs functions, and not in a way of its own as those of unittest do."""
