@@ -12,6 +12,7 @@ import pytest
 
 from turnwise.errors import SandboxError
 from turnwise.tasks.checkout.bench import ENV, Bench
+from turnwise.tasks.checkout.install import Installer
 from turnwise.tasks.checkout.pythons import find_python
 
 
@@ -108,6 +109,18 @@ def test_packages_are_linked_from_the_cache_under_the_paths_of_sandboxes(bench: 
     assert wheel.stat().st_nlink > 1
     told = bench.shell("python -c 'import sys; print(sys.prefix, sys.executable)'", timeout_s=60).output
     assert told == f"{ENV} {ENV}/bin/python\n"
+
+
+def test_a_package_that_breaks_as_it_is_imported_is_taken_out_and_told(bench: Bench) -> None:
+    (site_packages,) = bench.env.glob("lib/python*/site-packages")
+    (site_packages / "broken.py").write_text("raise RuntimeError('error: no library')\n")
+    (site_packages / "sound.py").write_text("")
+    installer = Installer(bench, None)
+    for package in ("broken", "sound", "not_there"):
+        installer.take_out_unless_it_loads(package)
+    (told,) = installer.left_out
+    assert told.startswith("broken: does not load here (")
+    assert told.endswith("RuntimeError: error: no library)")
 
 
 def test_an_index_that_stays_away_is_the_infrastructures_failure(bench: Bench, index: Index) -> None:

@@ -21,7 +21,7 @@ from turnwise.tasks.checkout.bench import ENV, Bench
 from turnwise.tasks.checkout.install import Installer
 from turnwise.tasks.checkout.pythons import pick_python
 from turnwise.tasks.checkout.repositories import History
-from turnwise.tasks.checkout.requirements import CondaEnvironment, clean, read_conda, words
+from turnwise.tasks.checkout.requirements import BROUGHT, CondaEnvironment, clean, read_conda, words
 from turnwise.tasks.checkout.root import apply_setup, check_out, settle, version_told
 from turnwise.types import Checkout, Installation, Task
 
@@ -188,6 +188,8 @@ class _Steps:
                 self._installer.frozen(conda.lines)
             else:
                 self._installer.wanted(conda.lines)
+            for package in sorted(BROUGHT.keys() & conda.packages.keys()):
+                self._installer.take_out_unless_it_loads(package)
         self._installer.files(self._row.requirement_files, self._settings, **self._told)
 
     def _usual_install(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ _RENAMED = {
     "typing-extensions-base": "typing-extensions",
 }
 # What conda brings along with a package, and the index has as a package of its own: here, the library of ecCodes.
-_BROUGHT = {"cfgrib": "ecmwflibs"}
+BROUGHT = {"cfgrib": "ecmwflibs"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def read_conda(text: str, what: str) -> CondaEnvironment:
         for name, version, build in conda
         if not (certain and build and not _PYTHON_BUILD.match(build)) and _may_be_python(name)
     }
-    python |= {_BROUGHT[name]: "" for name in [*python] if name in _BROUGHT}
+    python |= {BROUGHT[name]: "" for name in [*python] if name in BROUGHT}
     minor = next((re.match(r"\d+\.\d+", version) for name, version, _ in conda if name == "python"), None)
     return CondaEnvironment(python, pip, certain, minor[0] if minor else "")
 
