@@ -42,6 +42,7 @@ def test_an_assertion_comes_to_ask_for_something_else(statement, wrong):
         ("\n\tassert not a == b\n", "\n\tassert not a == b\n\t{}\n"),
         ("\n    f()\n    return 1\n", "\n    f()\n    {}; return 1\n"),
         (" f()\n", " f(); {}\n"),
+        ("\n    assert_allclose(f(), g())\n", "\n    assert_allclose(f(), g())\n    {}\n"),
     ],
 )
 def test_what_has_no_such_assertion_gets_a_wrong_one_at_its_end(body, wrong):

@@ -132,7 +132,8 @@ def _docstring(line: List[Any]) -> Set[str]:
 
 def _wrong_turn(lines: List[List[Any]], chance: random.Random) -> Edits:
     found = [edits for line in lines for edits in _of_line(line[:-1])]
-    return chance.choice(found) if found else _wrong_end(lines, chance)
+    named = [edits for edits in found if len(edits) == 1]  # not in a list: that may do for what compares element-wise
+    return chance.choice(named or found) if found else _wrong_end(lines, chance)
 
 
 def _of_line(line: List[Any]) -> Iterator[Edits]:
@@ -143,7 +144,9 @@ def _of_line(line: List[Any]) -> Iterator[Edits]:
     elif CALL.match(" ".join(words)) and words[-1] == ")":
         arguments = list(_split(line[words.index("(") + 1 : -1], ","))
         if len(arguments) > 1 and not {"=", "*", "**"} & {token.string for token in arguments[1]}:
-            yield _otherwise(arguments[1])
+            edits = _otherwise(arguments[1])
+            if len(edits) == 1 or words[0] == "self":
+                yield edits
     for place, word in enumerate(words):
         if word in RAISES and words[place + 1 : place + 2] == ["("]:
             yield from _another_exception(line[place + 2 :])
