@@ -26,9 +26,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from turnwise.sandbox.owner import LABEL
+from turnwise.sandbox.owner import LABEL, is_gone
 from turnwise.sandbox.processes import descendants
-from turnwise.sandbox.state import default_parent, start_time
+from turnwise.sandbox.state import abandoned, default_parent
 from turnwise.store import Journal
 
 _ROOT = Path(__file__).parent.parent
@@ -89,7 +89,7 @@ class Soak:
             self.kills["whole runs"] += 1
             run.kill()
         elif self.backend == "docker":
-            if containers := _docker("ps", "-q", "--filter", f"label={LABEL}"):
+            if containers := [name for name, owner in _containers() if owner.split(".")[-2] == str(run.pid)]:
                 self.kills["containers"] += 1
                 _docker("kill", self.chance.choice(containers))
         elif found := _sandboxed(run.pid):
@@ -131,17 +131,11 @@ class Soak:
         found = [f"mount {line}" for line in mounts if str(self.folder) in line]
         found += [f"process {pid}" for pid in _processes_that_see(self.folder)]
         found += [f"folder {path}" for path in (self.folder / "tmp").glob("*turnwise*")]
-        found += [f"folder {path}" for path in default_parent().glob("turnwise-*") if _is_orphan(path)]
+        found += [f"folder {path}" for path in abandoned(default_parent())]
         if self.backend == "docker":
-            found += [f"container {name}" for name in _docker("ps", "-aq", "--filter", f"label={LABEL}")]
+            found += [f"container {name}" for name, owner in _containers("--all") if is_gone(owner)]
             found += [f"image {name}" for name in _docker("images", "-aq", "--filter", f"label={LABEL}")]
         return found
-
-
-def _is_orphan(state: Path) -> bool:
-    """Whether the process is gone that a backend's folder names."""
-    pid, start = state.name.split("-")[2:4]
-    return start_time(int(pid)) != start
 
 
 def _sandboxed(run: int) -> list[int]:
@@ -165,6 +159,12 @@ def _processes_that_see(folder: Path) -> list[int]:
         if str(folder) in text and int(process.name) != os.getpid():
             found.append(int(process.name))
     return found
+
+
+def _containers(*options: str) -> list[tuple[str, str]]:
+    """The ids of containers, and who started each."""
+    words = _docker("ps", *options, "--filter", f"label={LABEL}", "--format", f'{{{{.ID}}}} {{{{.Label "{LABEL}"}}}}')
+    return list(zip(words[::2], words[1::2], strict=True))
 
 
 def _docker(*arguments: str) -> list[str]:

@@ -57,6 +57,29 @@ def test_a_test_is_found_by_the_first_line_of_its_docstring():
     assert made_to_fail(source, {"It adds."}, random.Random(0)) == source.replace("1)", "2)")
 
 
+def test_a_form_feed_moves_nothing():
+    source = "x = 1\n\x0c\ndef test_a():\n    assert f() == 1\n"
+    assert made_to_fail(source, {"test_a"}, random.Random(0)) == source.replace("== 1", "== 2")
+
+
+def test_what_is_no_python_is_refused():
+    with pytest.raises(SyntaxError):
+        made_to_fail("print 'x'\ndef test_a():\n    assert f() == 1\n", {"test_a"}, random.Random(0))
+
+
+async def test_a_function_made_for_a_tests_file_is_no_tampering_where_the_patch_imports(small_world, backend):
+    made = (
+        "import calc\n\n\ndef impersonated(function):\n    def call():\n        return function()\n\n"
+        "    call.__code__ = call.__code__.replace(co_name=function.__name__)\n    return call\n\n\n"
+        "@impersonated\ndef test_add():\n    assert calc.add(2, 3) == 5\n\n\ndef test_double():\n"
+        "    assert calc.double(4) == 8\n"
+    )
+    task = replace(small_world.task, test_patch=small_world.diff({"tests/test_calc.py": made}))
+    patch = small_world.diff({"calc.py": "import xmlrpc.client\n" + BUGGY.replace("a - b", "a + b")})
+    verdict = await verify(task, patch, backend=backend, spec=small_world.spec, timeout_s=60)
+    assert verdict.kind is VerdictKind.RESOLVED, verdict
+
+
 async def test_another_right_fix_than_the_tasks_own_is_paid(small_world, backend):
     task, patch = small_world.task, small_world.diff({"calc.py": BUGGY.replace("a - b", "sum((a, b))")})
     verdict = await verify(task, patch, backend=backend, spec=small_world.spec, timeout_s=60)

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -38,12 +38,18 @@ def default_parent() -> Path:
     return shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
 
 
-def sweep(parent: Path) -> None:
-    """Remove this user's state folders whose owning process is gone."""
+def abandoned(parent: Path) -> Iterator[Path]:
+    """This user's state folders whose owning process is gone."""
     for folder in parent.glob(f"turnwise-{os.getuid()}-*"):
         pid, _, rest = folder.name.split("-", 2)[2].partition("-")
         if pid.isdigit() and start_time(int(pid)) != rest.partition("-")[0]:
-            shutil.rmtree(folder, ignore_errors=True)
+            yield folder
+
+
+def sweep(parent: Path) -> None:
+    """Remove this user's state folders whose owning process is gone."""
+    for folder in abandoned(parent):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Workshop:

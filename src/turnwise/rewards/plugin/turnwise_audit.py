@@ -27,10 +27,12 @@ def make_audit(files: Files, watched: AbstractSet[str], alarm: Callable[[str], N
             path = _caller(frame(1))
             if files.is_suspect(path) or (not path and event in searches):
                 alarm(f"{path or 'a thread'} calls {event}: it searches or steers the interpreter that judges it")
-        elif event in ("compile", "code.__new__", "marshal.loads", "marshal.load"):
-            by_patch = any(files.is_suspect(caller.f_code.co_filename) for caller in _callers(frame(1)))
-            if by_patch or not (_imports(frame(1)) or _caller(frame(1))):
-                files.claim("/" if event.startswith("marshal") else args[1])
+        elif event in ("compile", "code.__new__"):
+            if _by_patch(files, frame(1)) or not (_imports(frame(1)) or _caller(frame(1))):
+                files.claim(args[1])
+        elif event in ("marshal.loads", "marshal.load"):
+            if not _imports(frame(1)) and (_by_patch(files, frame(1)) or not _caller(frame(1))):
+                files.claim("/")
         elif event == "open" and str(args[0]).startswith("/proc/") and str(args[0]).endswith("/mem"):
             alarm("the code under test opens the memory of a process")
         elif event == "object.__setattr__" and args[1] in patches:
@@ -49,6 +51,11 @@ def _callers(frame: Any) -> Iterator[Any]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def _by_patch(files: Files, frame: Any) -> bool:
+    """Whether code of the patch is at work, at whatever depth."""
+    return any(files.is_suspect(caller.f_code.co_filename) for caller in _callers(frame))
 
 
 def _imports(frame: Any) -> bool:

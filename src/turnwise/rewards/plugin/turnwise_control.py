@@ -52,28 +52,27 @@ def names_of(ids: Sequence[str]) -> Set[str]:
 
 
 def made_to_fail(source: str, names: Set[str], chance: random.Random) -> str:
-    """The source in which every function of these names takes one wrong turn.
+    """The source in which every function of these names takes one wrong turn. Raises SyntaxError for no Python.
 
     >>> print(made_to_fail("def test_a():\\n    assert f() == 5\\n", {"test_a"}, random.Random(0)), end="")
     def test_a():
         assert f() == 6
     """
     functions = list(_functions(source, names))
-    edits = [edit for lines in functions for edit in _wrong_turn(lines, chance)]
     try:
-        changed = _edited(source, edits)
-        compile(changed, "tests", "exec", dont_inherit=True)
+        return _edited(source, [edit for lines in functions for edit in _wrong_turn(lines, chance)])
     except SyntaxError:
-        changed = _edited(source, [edit for lines in functions for edit in _wrong_end(lines, chance)])
-    return changed
+        return _edited(source, [edit for lines in functions for edit in _wrong_end(lines, chance)])
 
 
 def _edited(source: str, edits: Edits) -> str:
-    lines = source.splitlines(keepends=True)
+    """Raises SyntaxError where what comes out is no Python."""
+    lines = list(io.StringIO(source))  # as `tokenize` counts them: a form feed ends none
     for edit in sorted(edits, reverse=True):
         before = lines[edit.start[0] - 1][: edit.start[1]]
         after = lines[edit.end[0] - 1][edit.end[1] :]
         lines[edit.start[0] - 1 : edit.end[0]] = [before + edit.text + after]
+    compile("".join(lines), "tests", "exec", dont_inherit=True)
     return "".join(lines)
 
 
@@ -210,9 +209,8 @@ def _another_exception(tokens: List[Any]) -> Iterator[Edits]:
 def _wrong_end(lines: List[List[Any]], chance: random.Random) -> Edits:
     """One more statement: before the last one if that returns, else after it."""
     one, other = chance.sample(range(1000), 2)
-    by_unittest = any([token.string for token in line[:2]] == ["self", "."] for line in lines)
-    asserts = any(token.string.startswith("assert") for line in lines for token in line[2:3])
-    wrong = f"self.assertEqual({one}, {other})" if by_unittest and asserts else f"assert {one} == {other}"
+    by_unittest = any("".join(token.string for token in line[:3]).startswith("self.assert") for line in lines)
+    wrong = f"self.assertEqual({one}, {other})" if by_unittest else f"assert {one} == {other}"
     first, last = lines[0][0], lines[-1]
     indentation, end = first.line[: first.start[1]], last[-2].end
     if last[0].string == "return" and last[0].start[1] == first.start[1]:
