@@ -32,7 +32,29 @@ def test_a_log_that_claims_a_failed_test_is_forged_unless_sub_tests_failed(small
     run = TestRun("./tests/runtests.py a", "parse_log_django")
     task = replace(small_world.task, test_run=run, fail_to_pass=(TEST,), pass_to_pass=())
 
-    verdict = judge(task, run_of(in_sub_tests), Grader(task, run), 0.1)
+    verdict = judge(task, run_of(in_sub_tests), Grader(task, run))
 
     assert verdict.kind is kind
     assert verdict.reason == f"the log claims passed for {TEST}, which ended failed"
+
+
+@pytest.mark.parametrize(
+    ("sealed", "timed_out", "kind", "reason"),
+    [
+        (True, False, VerdictKind.TAMPERING, "the log is not what the tests printed"),
+        (False, False, VerdictKind.UNRESOLVED, "the process that watches the tests was ended before its time"),
+        (False, True, VerdictKind.TESTS_TIMED_OUT, "the tests did not end in time"),
+    ],
+)
+def test_why_there_is_no_log_is_told(small_world, sealed, timed_out, kind, reason):
+    command = TestRun("./tests/runtests.py a", "parse_log_django")
+    task = replace(small_world.task, test_run=command, fail_to_pass=(TEST,), pass_to_pass=())
+    run = run_of(frozenset())
+    assert run.record is not None
+    done = replace(run.done, timed_out=timed_out)
+
+    verdict = judge(
+        task, replace(run, done=done, log=None, record=replace(run.record, sealed=sealed)), Grader(task, command)
+    )
+
+    assert (verdict.kind, verdict.reason.startswith(reason)) == (kind, True)

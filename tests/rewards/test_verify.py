@@ -69,6 +69,32 @@ async def test_a_patch_that_does_not_apply_is_told_apart(judge, patch):
     assert "error" in verdict.log
 
 
+@pytest.mark.parametrize(
+    "hunk",
+    [
+        pytest.param(" def add(a, b):\n-    return a - b\n+    return a + b", id="without its last, empty line"),
+        pytest.param(" def add(a, b) -> int:\n-    return a - b\n+    return a + b\n \n", id="of another version"),
+    ],
+)
+async def test_a_patch_that_git_refuses_is_brought_in_as_swebench_does(hunk, small_world, judge):
+    forged = small_world.diff({"tests/test_calc.py": "def test_add(): assert False\n"})
+
+    verdict = await judge(
+        f"{forged}diff --git a/calc.py b/calc.py\n--- a/calc.py\n+++ b/calc.py\n@@ -1,3 +1,3 @@\n{hunk}"
+    )
+
+    assert verdict.resolved, verdict
+    assert set({**verdict.fail_to_pass, **verdict.pass_to_pass}.values()) == {"passed"}
+
+
+async def test_a_refused_patch_that_breaks_the_tests_files_is_not_paid(small_world, judge):
+    forged = small_world.diff({"tests/conftest.py": "import calc\ncalc.add = lambda a, b: 5\n", "calc.py": "a = 1\n"})
+
+    verdict = await judge(forged.replace(" def double(a):", " def triple(a):"))
+
+    assert verdict.kind in (VerdictKind.UNRESOLVED, VerdictKind.PATCH_DOES_NOT_APPLY)
+
+
 async def test_code_that_hangs_times_out(small_world, judge):
     looping = FIXED.replace("return a + b", "while True:\n        pass")
 
@@ -76,6 +102,19 @@ async def test_code_that_hangs_times_out(small_world, judge):
 
     assert verdict.kind is VerdictKind.TESTS_TIMED_OUT
     assert verdict.fail_to_pass == {"tests/test_calc.py::test_add": "missing"}
+
+
+async def test_what_the_code_writes_into_the_record_breaks_nothing(small_world, judge):
+    scribble = (
+        "import glob, time\n"
+        "for name in glob.glob('/tmp/turnwise-*.jsonl'):\n"
+        '    open(name, "a").write(\'{"id": "x"}\\n{"id": [1], "outcome": "passed"}\\n{"end": 3}\\n\')\n'
+        "time.sleep(60)\n"
+    )
+
+    verdict = await judge(small_world.diff({"calc.py": FIXED + scribble}), timeout_s=3)
+
+    assert verdict.kind is VerdictKind.TESTS_TIMED_OUT
 
 
 async def test_a_syntax_error_makes_the_tests_errors(small_world, judge):

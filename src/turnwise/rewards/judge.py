@@ -40,8 +40,8 @@ class _Finding:
     outcomes: Mapping[str, str]
 
 
-def judge(task: Task, run: Run, grader: Grader | None, duration_s: float) -> Verdict:
-    """The verdict on the patch whose run this is; `grader` for a row that is graded by its log."""
+def judge(task: Task, run: Run, grader: Grader | None) -> Verdict:
+    """The verdict on the patch whose run this is, without its duration; `grader` for a row graded by its log."""
     text = run.done.output if run.log is None else run.log.decode(errors="replace")
     finding = _not_reached(run, grader) or (
         _by_record(task, run) if grader is None else _by_log(task, run, grader, text)
@@ -51,8 +51,7 @@ def judge(task: Task, run: Run, grader: Grader | None, duration_s: float) -> Ver
         {test_id: finding.outcomes[test_id] for test_id in task.fail_to_pass if test_id in finding.outcomes},
         {test_id: finding.outcomes[test_id] for test_id in task.pass_to_pass if test_id in finding.outcomes},
         text[-LOG_CHARS:],
-        duration_s,
-        finding.reason,
+        reason=finding.reason,
     )
 
 
@@ -68,7 +67,8 @@ def require_ended(run: Run) -> SuiteResult:
     if spoiled is not None:
         raise TaskError(f"{spoiled[0]}: {spoiled[1]}")
     assert run.record is not None
-    return replace(run.record.suite, duration_s=run.done.duration_s)
+    log, done = run.done.output[-LOG_CHARS:], run.done
+    return replace(run.record.suite, log=log, exit_code=done.exit_code, duration_s=done.duration_s)
 
 
 def _not_reached(run: Run, grader: Grader | None) -> _Finding | None:
@@ -104,10 +104,7 @@ def _by_record(task: Task, run: Run) -> _Finding:
 
 def _by_log(task: Task, run: Run, grader: Grader, text: str) -> _Finding:
     """swebench's verdict on the log, where nothing that the supervisor saw denies it."""
-    record = run.record
-    if record is None or run.log is None:
-        return _Finding(VerdictKind.TESTS_TIMED_OUT, "the tests did not end in time", {})
-    grade = grader.of_log(whole_log(text, _shell_code(record.exit_code)))
+    grade = grader.of_log(whole_log(text, _shell_code(None if run.record is None else run.record.exit_code)))
     spoiled = _spoiled(run, finishes=False) or _denied(run, grader, grade, text)
     if spoiled is not None:
         return _Finding(*spoiled, grade.outcomes)
@@ -129,7 +126,7 @@ def _spoiled(run: Run, finishes: bool) -> tuple[VerdictKind, str] | None:
     if not record.sealed:
         how = f"exit code {run.done.exit_code}"
         return VerdictKind.UNRESOLVED, f"the process that watches the tests was ended before its time ({how})"
-    if run.log is not None and blake2b(run.log, digest_size=16).hexdigest() != record.log_digest:
+    if not finishes and blake2b(run.log or b"", digest_size=16).hexdigest() != record.log_digest:
         return VerdictKind.TAMPERING, "the log is not what the tests printed: it was changed afterwards"
     if not record.finished and (finishes or run.command is not None):
         code = _shell_code(record.exit_code)

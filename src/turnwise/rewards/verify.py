@@ -14,6 +14,7 @@ from turnwise.rewards.command import PythonCommand, read_command
 from turnwise.rewards.grading import Grader
 from turnwise.rewards.judge import Run, judge, require_ended
 from turnwise.rewards.protect import apply_options, configuration_of, hidden_files
+from turnwise.rewards.restate import restate
 from turnwise.rewards.suite import (
     PLUGIN_DIR,
     read_record,
@@ -37,7 +38,7 @@ async def verify(task: Task, patch: str, *, backend: SandboxBackend, spec: Sandb
     `spec` is the task's own environment without hidden tests. Whatever the patch does is a verdict, never an
     exception; a sandbox that fails gives INFRASTRUCTURE_FAILURE, which says nothing about the patch. `timeout_s` holds
     for one whole run of the tests. One sandbox, one command; for a patch that would be paid, once more as a control,
-    with the tests to be fixed made to fail: they must.
+    with the tests to be fixed made to fail: they must. A patch that git refuses is tried as swebench's harness does.
 
     A row with a `test_run` is graded by swebench; raises InputError where that is not installed or lacks the parser.
     """
@@ -49,36 +50,42 @@ async def verify(task: Task, patch: str, *, backend: SandboxBackend, spec: Sandb
     async def judged(trial: Trial) -> Verdict:
         async with backend.create(with_suite(spec)) as sandbox:
             run = await trial.run(sandbox, timeout_s)
-        return judge(task, run, grader, time.perf_counter() - started)
+        return judge(task, run, grader)
 
     try:
         verdict = await judged(Trial(task, patch))
-        feigned = await _passed_in_control(task, patch, judged) if verdict.resolved else set()
+        if verdict.kind is VerdictKind.PATCH_DOES_NOT_APPLY:
+            async with backend.create(spec) as sandbox:
+                restated = await restate(sandbox, _with_newline(patch))
+            verdict, patch = (await judged(Trial(task, restated)), restated) if restated else (verdict, patch)
+        if verdict.resolved:
+            verdict = await _controlled(verdict, task, patch, judged)
     except SandboxError as error:
-        duration_s = time.perf_counter() - started
-        reason = f"the sandbox failed: {error}"
-        return Verdict(VerdictKind.INFRASTRUCTURE_FAILURE, log=str(error), duration_s=duration_s, reason=reason)
-    if feigned:
-        reason = f"{min(feigned)} passes even where it is made to fail: the patch makes failing tests pass"
-        return replace(verdict, kind=VerdictKind.TAMPERING, reason=reason)
-    return verdict
+        verdict = Verdict(VerdictKind.INFRASTRUCTURE_FAILURE, log=str(error), reason=f"the sandbox failed: {error}")
+    return replace(verdict, duration_s=time.perf_counter() - started)
 
 
-async def _passed_in_control(task: Task, patch: str, judged: Callable[["Trial"], Awaitable[Verdict]]) -> set[str]:
-    """The tests to be fixed that pass with the patch even where they are made to fail, and do fail so with the gold
-    patch: some cannot be made to fail (a test that expects its failure, or is not in a hidden file).
+async def _controlled(
+    verdict: Verdict, task: Task, patch: str, judged: Callable[["Trial"], Awaitable[Verdict]]
+) -> Verdict:
+    """The verdict, or tampering where a test passes with the patch even where it is made to fail, and does fail so with
+    the gold patch: some cannot be made to fail (a test that expects its failure, or is not in a hidden file).
 
     Whatever it is by which a patch makes failing tests pass, it does it here too, for it has not seen the tests. Raises
     SandboxError.
     """
     if not task.patch.strip() or patch == task.patch:
-        return set()
+        return verdict
     seed = int(blake2b(patch.encode(), digest_size=4).hexdigest(), 16)  # the same patch has the same verdict
     passed = _passed(await judged(Trial(task, patch, control=seed)))
     if not passed:
-        return set()
+        return verdict
     gold = await judged(Trial(task, task.patch, control=seed))
-    return set() if gold.kind is VerdictKind.TESTS_TIMED_OUT else passed - _passed(gold)
+    feigned = set() if gold.kind is VerdictKind.TESTS_TIMED_OUT else passed - _passed(gold)
+    if not feigned:
+        return verdict
+    reason = f"{min(feigned)} passes even where it is made to fail: the patch makes failing tests pass"
+    return replace(verdict, kind=VerdictKind.TAMPERING, reason=reason)
 
 
 def _passed(verdict: Verdict) -> set[str]:
@@ -156,7 +163,8 @@ class Trial:
         apply = f"{GIT_APPLY} --numstat -z --apply {options} {PATCH_PATH} >{self._suspects}"
         steps += [f"{apply} || exit {PATCH_REFUSED}", f"rm -f {PATCH_PATH}"]
         if self.control is not None:
-            steps.append(f"python -I -S -B {PLUGIN_DIR}/turnwise_control.py {CONTROL_PATH}; rm -f {CONTROL_PATH}")
+            python = shlex.quote("python" if self._command is None else self._command.python[0])
+            steps.append(f"{python} -I -S -B {PLUGIN_DIR}/turnwise_control.py {CONTROL_PATH}; rm -f {CONTROL_PATH}")
         return "(\n" + "\n".join([*steps, self._tests()]) + "\n)"
 
     def _tests(self) -> str:
