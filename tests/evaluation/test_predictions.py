@@ -39,6 +39,11 @@ REFUSED = [
     ("x.json", '{"a__a-1": "diff"}', "entry 'a__a-1'"),
     ("x.jsonl", '{"instance_id": "a"}\n{', "line 2: not valid JSON"),
     ("x.jsonl", '{"instance_id": "a", "model_patch": 5}', "line 1: field 'model_patch'"),
+    (
+        "x.jsonl",
+        r'{"instance_id": "a", "model_patch": "\ud800"}',
+        "line 1: field 'model_patch': Value error",
+    ),
     ("x.jsonl", '{"instance_id": "a"}\n{"instance_id": "a"}', "line 2: 'a' is there twice"),
 ]
 

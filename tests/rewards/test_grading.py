@@ -73,6 +73,17 @@ def test_structured_outcomes_are_graded_under_the_parsers_names(task):
     assert grader.of_record(read_record(worse, b""), "PASSED {}").satisfied == {"t.py::a", "t.py::c"}
 
 
+@pytest.mark.parametrize("line", ["ERROR:", "FAIL:"])
+def test_a_line_at_which_the_parser_breaks_resolves_nothing(task, line):
+    run = TestRun("./tests/runtests.py", "parse_log_django")
+    grader = Grader(task, run)
+
+    grade = grader.of_log(whole_log(f"test_a (t.A) ... ok\n{line}\n", 0))
+
+    assert (grade.resolved, grade.found, grade.satisfied) == (False, False, frozenset())
+    assert grader.contradictions(f"{line}\n") == set()
+
+
 @pytest.mark.parametrize(
     ("run", "field"),
     [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from turnwise.errors import InputError
 from turnwise.types import Task
@@ -19,10 +19,25 @@ class Prediction(BaseModel):
     model_patch: str | None = None
     model_name_or_path: str | None = None
 
+    @field_validator("model_patch")
+    @classmethod
+    def _is_text(cls, patch: str | None) -> str | None:
+        if patch is not None and not _can_be_written(patch):
+            raise ValueError("holds half a character (a lone surrogate), which no file can hold")
+        return patch
+
     @property
     def patch(self) -> str:
         """The patch as text."""
         return self.model_patch or ""
+
+
+def _can_be_written(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

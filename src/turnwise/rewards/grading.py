@@ -79,7 +79,10 @@ class Grader:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="replace", suffix=".txt") as file:
             file.write(log)
             file.flush()
-            status, found = self._swebench.get_logs_eval(self._spec, file.name)
+            try:
+                status, found = self._swebench.get_logs_eval(self._spec, file.name)
+            except Exception:  # see `_parse`
+                status, found = {}, False
         return self._grade(status, found)
 
     def of_record(self, record: Record, line: str) -> Grade:
@@ -105,7 +108,11 @@ class Grader:
         return {name for name, words in said.items() if len(words) > 1}
 
     def _parse(self, text: str) -> dict[str, str]:
-        status: dict[str, str] = self._swebench.PARSER_REGISTRY[self._spec.log_parser](text, self._spec)
+        """A parser raises whatever an odd line brings it to: Django's IndexError at a bare "ERROR:"."""
+        try:
+            status: dict[str, str] = self._swebench.PARSER_REGISTRY[self._spec.log_parser](text, self._spec)
+        except Exception:
+            return {}
         return status
 
     def _grade(self, status: dict[str, str], found: bool) -> Grade:

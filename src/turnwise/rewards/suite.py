@@ -6,14 +6,16 @@ import hmac
 import json
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import BaseModel
 
 from turnwise.sandbox import Sandbox, SandboxBackend
-from turnwise.types import Frame, Mount, SandboxSpec, SuiteResult, TestFailure
+from turnwise.types import Mount, SandboxSpec, SuiteResult, TestFailure
 
 PLUGIN_DIR = "/opt/turnwise/verify"
 LOG_CHARS = 16_000
@@ -126,71 +128,78 @@ class Record:
 def read_record(text: str, secret: bytes) -> Record:
     """The record in the supervisor's JSON lines, sealed with `secret`.
 
-    A line cut short by a kill or a full disk is passed over: its test counts as missing. A test reported
-    with two outcomes is an alarm.
+    A line that is no row, such as one cut short by a kill or a full disk, is passed over where there is no seal: its
+    test counts as missing. A test reported with two outcomes is an alarm.
     """
-    outcomes: dict[str, str] = {}
-    failures: dict[str, TestFailure] = {}
-    alarms: list[str] = []
-    names: dict[str, list[str]] = {}
-    in_sub_tests: set[str] = set()
-    end: dict[str, Any] = {}
-    started = finished = False
-    for row in _rows(text):
-        if "alarm" in row:
-            alarms.append(row["alarm"])
-        elif "exit_code" in row:
-            finished = True
-        elif "runner" in row:
-            started = True
-        elif "end" in row:
-            end = row["end"]
-        elif "id" in row:
-            if outcomes.setdefault(row["id"], row["outcome"]) != row["outcome"]:
-                alarms.append(f"{row['id']} was reported as {outcomes[row['id']]} and as {row['outcome']}")
-            names[row["id"]] = row.get("names", [row["id"]])
-            in_sub_tests.update(names[row["id"]] if row.get("in_sub_test") else ())
-            if "failure" in row:
-                failures[row["id"]] = _failure(row["failure"])
-    suite = SuiteResult(outcomes, 0, "", False, 0.0, failures)
+    sealed, lines = _is_sealed(text, secret), list(_rows(text))
+    rows = [row for row in lines if row is not None]
+    tests = [row for row in rows if row.outcome]
+    names = {test.id: test.names or [test.id] for test in tests}
     return Record(
-        suite,
-        tuple(alarms),
-        end.get("exit_code"),
-        _is_sealed(text, secret),
-        started,
-        finished,
-        end.get("log", ""),
-        names,
-        frozenset(in_sub_tests),
+        SuiteResult(
+            outcomes={test.id: test.outcome for test in reversed(tests)},
+            exit_code=0,
+            log="",
+            timed_out=False,
+            duration_s=0.0,
+            failures={test.id: test.failure for test in tests if test.failure is not None},
+        ),
+        alarms=(
+            *(row.alarm for row in rows if row.alarm),
+            *(["the record holds a line that is no row of it"] if sealed and None in lines else ()),
+            *_told_twice(tests),
+        ),
+        exit_code=next((row.end.exit_code for row in reversed(rows) if row.end is not None), None),
+        sealed=sealed,
+        started=any(row.runner for row in rows),
+        finished=any(row.exit_code is not None for row in rows),
+        log_digest=next((row.end.log for row in reversed(rows) if row.end is not None), ""),
+        names=names,
+        in_sub_tests=frozenset(name for test in tests if test.in_sub_test for name in names[test.id]),
     )
 
 
-def _rows(text: str) -> Iterator[dict[str, Any]]:
+def _told_twice(tests: Iterable["_Row"]) -> Iterator[str]:
+    """An alarm for each test with two outcomes."""
+    outcomes: dict[str, str] = {}
+    for test in tests:
+        if outcomes.setdefault(test.id, test.outcome) != test.outcome:
+            yield f"{test.id} was reported as {outcomes[test.id]} and as {test.outcome}"
+
+
+class _End(BaseModel):
+    exit_code: int | None = None
+    log: str = ""
+
+
+class _Row(BaseModel):
+    """One line; see turnwise_results.py and turnwise_script.py."""
+
+    runner: str = ""
+    id: str = ""
+    outcome: Literal["", "passed", "skipped", "failed", "error"] = ""
+    names: list[str] = []
+    in_sub_test: bool = False
+    failure: TestFailure | None = None
+    alarm: str = ""
+    exit_code: int | None = None
+    end: _End | None = None
+
+
+def _rows(text: str) -> Iterator[_Row | None]:
+    """The lines of a record; None for one that is no row: what is not sealed may hold anything."""
     for line in text.splitlines():
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict):
-            yield row
+            # A lone surrogate, which JSON can tell and no file can hold, becomes a question mark.
+            yield _Row.model_validate_json(json.dumps(json.loads(line), ensure_ascii=False).encode(errors="replace"))
+        except (ValueError, RecursionError):
+            yield None
 
 
 def _is_sealed(text: str, secret: bytes) -> bool:
     body, _, last = text.rstrip("\n").rpartition("\n")
     expected = blake2b(f"{body}\n".encode(), key=secret, digest_size=32).hexdigest()
     return hmac.compare_digest(last.encode(), json.dumps({"seal": expected}).encode())
-
-
-def _failure(row: dict[str, Any]) -> TestFailure:
-    return TestFailure(
-        phase=row["phase"],
-        exception=row["exception"],
-        message=row["message"],
-        statement=row.get("statement", ""),
-        variables=row.get("variables", {}),
-        frames=tuple(Frame(**frame) for frame in row.get("frames", ())),
-    )
 
 
 class FreshSuiteRunner:
