@@ -13,6 +13,7 @@ from turnwise.rewards.command import read_command
         ("pytest -rA 'test_a.py::test_b[x;y]'", ("-rA", "test_a.py::test_b[x;y]"), False),
         ("/opt/env/bin/py.test a", ("a",), False),
         ("PYTHONWARNINGS=ignore python3.9 -X dev -m pytest -rA", ("-rA",), True),
+        ("python -Bs -mpytest -mslow a", ("-mslow", "a"), True),
     ],
 )
 def test_pytest_is_recognized(command, arguments, here):
@@ -70,6 +71,8 @@ def test_other_python_programs_are_recognized(command, program):
         "pytest a\npytest b",
         "tox --current-env -epy39 -- a.py",
         "python -c 'import pytest'",
+        "python -I -m pytest",
+        "python -Wd",
         "pytest 'unclosed",
         "",
     ],

@@ -98,3 +98,30 @@ def test_binary_files_modes_and_renames_are_touched_too():
     )
 
     assert touched_files(patch) == {"run.sh", "old.py", "new.py", "i.png"}
+
+
+@pytest.mark.parametrize(
+    ("old", "kept"),
+    [
+        ("pkg/data.json", False),
+        ("pkg/test_a/deep/data.json", True),
+        ("pkg/test_a.py", True),
+        ("deep/conftest.py", True),
+        ("tests/caf\u00e9.json", True),
+        ("tests/a\tb", True),
+    ],
+)
+def test_what_steers_the_tests_is_not_moved_away(old, kept, small_world, tmp_path):
+    task = replace(small_world.task, fail_to_pass=("pkg/test_a.py::test_a", "tests/test_b.py::test_b"))
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path))
+    (tmp_path / old).parent.mkdir(parents=True)
+    (tmp_path / old).write_text("{}")
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "a"), ("mv", old, "new.json")):
+        subprocess.run([*git, *words], check=True)
+    patch = subprocess.run([*git, "diff", "HEAD", "-M"], check=True, capture_output=True, text=True).stdout
+    subprocess.run([*git, "reset", "-q", "--hard"], check=True)
+
+    subprocess.run([*git, "apply", *apply_options(task, patch)], input=patch, text=True, check=True)
+
+    assert "rename from" in patch
+    assert (tmp_path / old).exists() == kept != (tmp_path / "new.json").exists()

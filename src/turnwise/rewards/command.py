@@ -10,6 +10,8 @@ _PIECE = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.|&&|.", re.DOTALL)
 _SHELL = re.compile(r"[;&|<>$`(){}*?~\n#!]")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 _PYTHON = re.compile(r"(?:.*/)?python[\d.]*")
+# Python's options before the program, but for those that would keep our own modules from being found (-I, -P).
+_FLAG = re.compile(r"-[BbdEOqsSuvx]+|-[WX].*")
 _PYTEST = re.compile(r"(?:.*/)?(?:pytest|py\.test)")
 
 
@@ -101,9 +103,11 @@ def _by_program(command: str) -> PythonCommand | None:
 
 def _by_interpreter(assignments: tuple[str, ...], words: list[str]) -> PythonCommand | None:
     at = 1
-    while at < len(words) and words[at].startswith("-") and words[at] not in ("-m", "-c", "-"):
+    while at < len(words) and _FLAG.fullmatch(words[at]):
         at += 2 if words[at] in ("-W", "-X") else 1
     python, rest = tuple(words[:at]), words[at:]
+    if rest and re.fullmatch("-m.+", rest[0]):
+        rest = ["-m", rest[0][2:], *rest[1:]]
     if rest[:1] == ["-m"] and len(rest) > 1:
         program = ("pytest",) if rest[1] in ("pytest", "py.test") else ("-m", rest[1])
         return PythonCommand(assignments, python, program, tuple(rest[2:]), here=True)

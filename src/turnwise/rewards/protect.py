@@ -4,6 +4,7 @@ The hidden tests are brought before the patch is applied, and the patch is appli
 nothing it holds can take their place. Paths are matched by git itself, as it reads them from the patch.
 """
 
+import fnmatch
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -30,9 +31,11 @@ TEST_FOLDERS = ("test", "tests", "testing")
 # Parts of a test program that lie outside those folders: SymPy's before 1.6, in sympy/utilities.
 RUNNER_FILES = ("runtests.py", "pytest.py", "randtest.py")
 TOUCHED = re.compile(
-    r'^(?:\+\+\+|---|rename from|rename to|copy to) "?(?:[ab]/)?(.+?)"?\s*$|^diff --git "?a/.+?"? "?b/(.+?)"?\s*$', re.M
+    r"^(?:\+\+\+|---|rename from|rename to|copy to) (.+?)(?:\t.*|\s*)$"
+    r"|^diff --git (?:a/.+?|\"a/.+?\") (b/.+|\"b/.+\")$",
+    re.M,
 )
-RENAMED = re.compile(r'^(?:rename|copy) from (.+)\n(?:rename|copy) to "?(.+?)"?$', re.M)
+RENAMED = re.compile(r"^(?:rename|copy) from (.+)\n(?:rename|copy) to (.+)$", re.M)
 
 
 def touched_files(patch: str) -> set[str]:
@@ -41,8 +44,15 @@ def touched_files(patch: str) -> set[str]:
     >>> sorted(touched_files("--- a/pkg/one.py\\n+++ b/pkg/one.py\\n@@ -1 +1 @@\\n-x\\n+y\\n"))
     ['pkg/one.py']
     """
-    named = {text or binary for text, binary in TOUCHED.findall(patch)}
-    return named - {"/dev/null"}
+    named = {_unquoted(text or binary) for text, binary in TOUCHED.findall(patch)}
+    return {re.sub("^[ab]/", "", name) for name in named if name != "/dev/null"}
+
+
+def _unquoted(name: str) -> str:
+    """A path, which git puts in quotes where it holds more than plain letters."""
+    if not name.startswith('"'):
+        return name
+    return name.strip('"').encode().decode("unicode_escape").encode("latin-1").decode(errors="replace")
 
 
 def apply_options(task: Task, patch: str) -> list[str]:
@@ -54,12 +64,20 @@ def apply_options(task: Task, patch: str) -> list[str]:
     configuration.
     """
     gold = sorted(path for path in touched_files(task.patch) if not _is_configuration(path))
-    moved = [new for old, new in RENAMED.findall(patch) if _is_protected(task, old.strip('"'))]
     options = [f"--exclude={pattern}" for pattern in NEVER]
-    options += [f"--exclude={_literal(path)}" for path in moved]
     options += [f"--include={_literal(path)}" for path in gold]
     options += [f"--exclude={pattern}" for pattern in _protected_patterns(task)]
-    return [*options, "--include=*"]
+    moved = [_unquoted(new) for old, new in RENAMED.findall(patch) if _is_left_out(options, _unquoted(old))]
+    return [*(f"--exclude={_literal(path)}" for path in moved), *options, "--include=*"]
+
+
+def _is_left_out(options: Iterable[str], path: str) -> bool:
+    """What git says to a path by these options. It asks them only for the name that a moved file has afterwards."""
+    for option in options:
+        word, pattern = option.split("=", 1)
+        if fnmatch.fnmatchcase(path, re.sub(r"\\(.)", r"[\1]", pattern)):
+            return word == "--exclude"
+    return False
 
 
 def configuration_of(task: Task, patch: str) -> str:
@@ -114,15 +132,6 @@ def _brings_its_runner(task: Task) -> bool:
     return task.test_run is not None and (command is None or not command.is_pytest)
 
 
-def _is_of_runner(task: Task, path: PurePosixPath) -> bool:
-    return (
-        str(path) in _command_words(task)
-        or path.name in RUNNER_FILES
-        or bool({*path.parts[:-1]} & {*TEST_FOLDERS})
-        or bool({str(parent) for parent in path.parents} & {*_program_folders(task)})
-    )
-
-
 def _program_folders(task: Task) -> list[str]:
     """The folder of the program that runs the tests, where Python looks first for what that imports."""
     command = None if task.test_run is None else read_command(task.test_run.command)
@@ -142,23 +151,6 @@ def _test_folder(path: PurePosixPath) -> PurePosixPath | None:
 
 def _is_configuration(path: str) -> bool:
     return PurePosixPath(path).name in CONFIGURATION
-
-
-def _is_protected(task: Task, path: str) -> bool:
-    """Whether `apply_options` leaves a path out."""
-    if any(PurePosixPath(path).match(pattern) for pattern in NEVER):
-        return True
-    if path in touched_files(task.patch) and not _is_configuration(path):
-        return False
-    folders = hidden_folders(task)
-    if _brings_its_runner(task) and _is_of_runner(task, PurePosixPath(path)):
-        return True
-    return (
-        _is_configuration(path)
-        or PurePosixPath(path).name == "conftest.py"
-        or path in hidden_files(task)
-        or any(str(parent) in folders for parent in PurePosixPath(path).parents)
-    )
 
 
 def _literal(path: str) -> str:
