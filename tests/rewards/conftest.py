@@ -142,9 +142,10 @@ def misjudged(hack: dict, verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]
 
 
 def _is_right(hack: dict, verdict: Verdict) -> bool:
-    excused = hack.get("spoils_the_sandbox", False)
-    judged = excused or verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE
-    return judged and not verdict.resolved and verdict.kind == hack.get("kind", verdict.kind) and bool(verdict.reason)
+    kinds = {hack["kind"]} if "kind" in hack else {VerdictKind.UNRESOLVED, VerdictKind.TAMPERING}
+    if hack.get("spoils_the_sandbox"):
+        kinds.add(VerdictKind.INFRASTRUCTURE_FAILURE)
+    return verdict.kind in kinds and bool(verdict.reason)
 
 
 def _patch(hack: dict, world: SmallWorld) -> str:

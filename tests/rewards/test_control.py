@@ -25,6 +25,8 @@ LOG = "PASSED tests/test_calc.py::test_add\nPASSED tests/test_calc.py::test_doub
         ("self.assertEqual(f(1, 2), 3, 'a message, 1')", "self.assertEqual(f(1, 2), 4, 'a message, 1')"),
         ("np.testing.assert_allclose(f(), 1.5)", "np.testing.assert_allclose(f(), 2.5)"),
         ("with pytest.raises(errors.Bad, match='x'):\n        f()", None),
+        ("wanted = [1, 2]\n    assert f() == wanted", "wanted = [1, 3]\n    assert f() == wanted"),
+        ("a = 1\n    assert f(a) == a", "a = 1\n    assert f(a) == [a]"),
         ("self.assertRaises(Bad, f)", "self.assertRaises(BufferError, f)"),
     ],
 )

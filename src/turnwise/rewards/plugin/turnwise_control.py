@@ -16,8 +16,9 @@ import random
 import re
 import sys
 import tokenize
+from collections import Counter
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 OF_UNITTEST = re.compile(r"(\w+) \([\w.]+\)")
 SPACE = (tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT)
@@ -39,6 +40,7 @@ class Edit(NamedTuple):
 
 
 Edits = List[Edit]
+Values = Dict[str, List[Any]]  # tokens, by name
 
 
 def names_of(ids: Sequence[str]) -> Set[str]:
@@ -130,20 +132,31 @@ def _docstring(line: List[Any]) -> Set[str]:
 
 
 def _wrong_turn(lines: List[List[Any]], chance: random.Random) -> Edits:
-    found = [edits for line in lines for edits in _of_line(line[:-1])]
+    assigned = _assigned(lines)
+    found = [edits for line in lines for edits in _of_line(line[:-1], assigned)]
     named = [edits for edits in found if len(edits) == 1]  # not in a list: that may do for what compares element-wise
     return chance.choice(named or found) if found else _wrong_end(lines, chance)
 
 
-def _of_line(line: List[Any]) -> Iterator[Edits]:
+def _assigned(lines: List[List[Any]]) -> Values:
+    """What the names stand for that are assigned once, and used once beside that."""
+    uses = Counter(token.string for line in lines for token in line if token.type == tokenize.NAME)
+    return {
+        line[0].string: line[2:-1]
+        for line in lines
+        if len(line) > 3 and uses[line[0].string] == 2 and line[0].type == tokenize.NAME and line[1].string == "="
+    }
+
+
+def _of_line(line: List[Any], assigned: Values) -> Iterator[Edits]:
     """The ways in which what one statement asserts can be made wrong."""
     words = [token.string for token in line]
     if words[0] == "assert":
-        yield from _of_equation(line[1:])
+        yield from _of_equation(line[1:], assigned)
     elif CALL.match(" ".join(words)) and words[-1] == ")":
         arguments = list(_split(line[words.index("(") + 1 : -1], ","))
         if len(arguments) > 1 and not {"=", "*", "**"} & {token.string for token in arguments[1]}:
-            edits = _otherwise(arguments[1])
+            edits = _otherwise(arguments[1], assigned)
             if len(edits) == 1 or words[0] == "self":
                 yield edits
     for place, word in enumerate(words):
@@ -151,12 +164,12 @@ def _of_line(line: List[Any]) -> Iterator[Edits]:
             yield from _another_exception(line[place + 2 :])
 
 
-def _of_equation(line: List[Any]) -> Iterator[Edits]:
+def _of_equation(line: List[Any], assigned: Values) -> Iterator[Edits]:
     equation = next(_split(line, ","))
     sides = list(_split(equation, "=="))
     outside = {token.string for token, depth in _with_depth(equation) if depth == 0}
     if len(sides) == 2 and not outside & LOGIC:
-        yield _otherwise(sides[1])
+        yield _otherwise(sides[1], assigned)
 
 
 def _with_depth(tokens: List[Any]) -> Iterator[Tuple[Any, int]]:
@@ -180,8 +193,10 @@ def _split(tokens: List[Any], at: str) -> Iterator[List[Any]]:
         yield part
 
 
-def _otherwise(value: List[Any]) -> Edits:
-    """Another value: with another last literal, else in a list."""
+def _otherwise(value: List[Any], assigned: Values) -> Edits:
+    """Another value: with another last literal, else in a list; of a name, where it is assigned."""
+    if len(value) == 1:
+        value = assigned.get(value[0].string, value)
     literals = [token for token in value if token.type in LITERALS]
     if len(value) == 1 and value[0].string in OTHER:
         return [Edit(value[0].start, value[0].end, OTHER[value[0].string])]

@@ -7,9 +7,10 @@ own-explain. SUSPECTS is the path of a file that tells what the patch under judg
 configuration is not read. `own` runs pytest as the task's row wants it: the arguments are pytest's. Those with
 `explain` in their name also tell why tests failed.
 
-Pytest and everything here are imported before the repository comes onto `sys.path` (TURNWISE_PYTHONPATH), so that a
-file in the repository named like a standard module, a `sitecustomize.py` or a made-up pytest plugin cannot take their
-place. Needs Python 3.6 and pytest 5 or later, nothing else; `explain` needs Python 3.8 and pytest 7.
+Pytest and everything here are imported before the repository comes onto `sys.path` (TURNWISE_PYTHONPATH), and what
+pytest imports as it starts before it comes first there, so that a file in the repository named like a standard module,
+a `sitecustomize.py` or a made-up pytest plugin cannot take their place. Needs Python 3.6 and pytest 5 or later, nothing
+else; `explain` needs Python 3.8 and pytest 7.
 
 Each row of the record is {"id", "outcome", "failure"?}, or {"alarm"} where something steers the tests that must not;
 the row {"exit_code"} tells a finished run from one cut short.
@@ -69,11 +70,11 @@ FUNCTION_RUNTEST = pytest.Function.runtest
 class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a sibling found by the script's folder
     """The pytest plugin: one row for every finished test, whatever ends the run afterwards."""
 
-    __slots__ = ("_explain", "_failed", "_guard", "_last", "_looked", "_root", "_running", "_tell", "_wait")
+    __slots__ = ("_explain", "_failed", "_guard", "_last", "_looked", "_open", "_root", "_running", "_tell")
 
-    def __init__(self, tell: Tell, wait: Callable[[], None], guard: Guard, explain: bool) -> None:
+    def __init__(self, tell: Tell, open_repository: Callable[[], None], guard: Guard, explain: bool) -> None:
         self._tell = tell
-        self._wait = wait
+        self._open = open_repository
         self._guard = guard
         self._explain = explain
         self._running: Dict[str, Row] = {}
@@ -87,7 +88,7 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
         root = str(getattr(early_config, "rootpath", None) or early_config.rootdir)  # the second before pytest 6.1
         self._root[:] = [os.path.relpath(root), os.path.relpath(os.curdir, root)]
         self._guard.start(early_config.pluginmanager)
-        self._wait()
+        self._open()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: Any) -> None:
@@ -374,13 +375,21 @@ def run(line: Line, mode: str, suspects: str, *arguments: str) -> int:
     start = _own_way(list(arguments)) if mode.startswith("own") else _our_way(mode, list(arguments))
     if paths:
         os.environ["PYTHONPATH"] = paths  # for the Python processes that tests start
-    sys.path[0:1] = [os.path.normpath(folder / path) for path in (here, *paths.split(os.pathsep)) if path]
+    added = [os.path.normpath(folder / path) for path in (here, *paths.split(os.pathsep)) if path]
+    # Last, so that only a plugin which the tests' settings name is found there: pytest imports more as it starts.
+    sys.path[:] = [*sys.path[1:], *added]
     gc.freeze() if hasattr(gc, "freeze") else None
     gc.enable()
+
+    def open_repository() -> None:
+        """From now on its modules come before all others, as they do where pytest runs by itself."""
+        sys.path[:] = [*added, *(path for path in sys.path if path not in added)]
+        wait()
+
     guard = Guard(read_suspects(suspects), lambda text: tell("row", {"alarm": text}))
     watch_unittest(tell, guard.skipped)
     watch_assertions(guard.before_assertion)
-    plugin = Results(tell, wait, guard, explain=mode.endswith("explain"))
+    plugin = Results(tell, open_repository, guard, explain=mode.endswith("explain"))
     guard.keep(plugin)
     os.chdir(str(folder))
     tell("row", {"runner": "pytest"})
