@@ -1,6 +1,8 @@
 """Tests made to fail, and what comes of patches that make them pass all the same."""
 
+import ast
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -14,59 +16,113 @@ from ..conftest import BUGGY
 LOG = "PASSED tests/test_calc.py::test_add\nPASSED tests/test_calc.py::test_double\n"
 
 
+def turned(source: str, seed: int = 0) -> list[str]:
+    """The source once for each turn that `test_a` takes, itself and in copies."""
+    made = made_to_fail(source, {"test_a"}, set(), random.Random(seed))
+    functions = [node for node in ast.walk(ast.parse(made)) if getattr(node, "name", "").startswith("test_a")]
+    lines = made.splitlines()
+    texts = ["\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in functions]
+    return [re.sub(r"test_a__turn\d+", "test_a", text) for text in texts]
+
+
 @pytest.mark.parametrize(
     ("statement", "wrong"),
     [
-        ("assert f(1) == 5, 'why'", "assert f(1) == 6, 'why'"),
-        ("assert f() == {'a': [1, 'x']}", "assert f() == {'a': [1, 'x0']}"),
-        ("assert f() == '''x'''", "assert f() == '''x0'''"),
-        ("assert f() == None  # why", "assert f() == 0  # why"),
-        ("assert f(1) == g(x, y)", "assert f(1) == [g(x, y)]"),
-        ("self.assertEqual(f(1, 2), 3, 'a message, 1')", "self.assertEqual(f(1, 2), 4, 'a message, 1')"),
-        ("np.testing.assert_allclose(f(), 1.5)", "np.testing.assert_allclose(f(), 2.5)"),
-        ("with pytest.raises(errors.Bad, match='x'):\n        f()", None),
-        ("wanted = [1, 2]\n    assert f() == wanted", "wanted = [1, 3]\n    assert f() == wanted"),
-        ("a = 1\n    assert f(a) == a", "a = 1\n    assert f(a) == [a]"),
-        ("self.assertRaises(Bad, f)", "self.assertRaises(BufferError, f)"),
+        ("assert f(1) == 5, 'why'", ["assert f(1) == 6, 'why'"]),
+        ("assert f() == {'a': [1, 'x']}", ["assert f() == {'a': [2, 'x']}", "assert f() == {'a0': [1, 'x']}"]),
+        ("assert f() == '''x'''", ["assert f() == '''x0'''"]),
+        ("assert f() == None  # why", ["assert f() == ...  # why"]),
+        ("assert f() is True", ["assert f() is False"]),
+        ("assert 3 == f('4')", ["assert 4 == f('4')"]),
+        ("assert f(1) == g(x, y)", ["assert f(1) == (g(x, y), object())"]),
+        ("assert f(1) == Number(5)", ["assert f(1) == Number(6)"]),
+        ("assert a == 5 and f(1) == 2", ["assert a == 6 and f(1) == 2", "assert a == 5 and f(1) == 3"]),
+        ("assert 'x' in f()", ["assert 'x0' in f()"]),
+        ("self.assertEqual(f(1, 2), 3, 'a message, 1')", ["self.assertEqual(f(1, 2), 4, 'a message, 1')"]),
+        ("self.assertTrue(f(1) == 3, 'a message, 1')", ["self.assertTrue(f(1) == 4, 'a message, 1')"]),
+        ("np.testing.assert_allclose(f(), 1.5)", ["np.testing.assert_allclose(f(), 2.5)"]),
+        ("m.assert_called_once_with(5, a='x')", ["m.assert_called_once_with(6, a='x')"]),
+        (
+            "with pytest.raises(errors.Bad, match='x'):\n        f()",
+            [
+                "with pytest.raises(BufferError, match='x'):\n        f()",
+                "with pytest.raises(errors.Bad, match='x0'):\n        f()",
+            ],
+        ),
+        ("self.assertRaises(Bad, f)", ["self.assertRaises(BufferError, f)"]),
+        ("wanted = [1, 2]\n    assert f() == wanted", ["wanted = [1, 3]\n    assert f() == wanted"]),
+        ("a = 1\n    assert f(a) == a", ["a = 1\n    assert f(a) == (a, object())"]),
     ],
 )
 def test_an_assertion_comes_to_ask_for_something_else(statement, wrong):
-    wrong = wrong or statement.replace("errors.Bad", "BufferError")
-    source = f"def test_a():\n    x = 7\n    {statement}\n\ndef test_b():\n    assert 1 == 1\n"
-    assert made_to_fail(source, {"test_a"}, random.Random(0)) == source.replace(statement, wrong)
+    source = f"def test_a():\n    z = 7\n    {statement}\n\n\ndef test_b():\n    assert 1 == 1\n"
+
+    made = turned(source)
+
+    assert {text.removeprefix("def test_a():\n    z = 7\n    ") for text in made} >= set(wrong)
+
+
+def test_what_a_helper_is_given_last_is_another_thing():
+    source = "def run_case(a, b): assert f(a) == b\n\ndef test_a():\n    run_case(2, 5)\n    other(2, 5)\n"
+
+    made = turned(source)
+
+    assert "def test_a():\n    run_case(2, 6)\n    other(2, 5)" in made
+    assert not any("other(2, 6)" in text or "run_case(3" in text for text in made)
+
+
+def test_what_a_parameter_stands_for_is_another_thing():
+    source = "@pytest.mark.parametrize('wanted', [1])\ndef test_a(wanted):\n    assert f() == wanted\n"
+
+    assert "def test_a(wanted):\n    wanted = (wanted, object())\n    assert f() == wanted" in turned(source)
 
 
 @pytest.mark.parametrize(
     ("body", "wrong"),
     [
-        ("\n    assert a in b\n    # more\n", "\n    assert a in b\n    {}\n    # more\n"),
-        ("\n    for a in b:\n        f(a)\n", "\n    for a in b:\n        f(a)\n    {}\n"),
-        ("\n\tassert not a == b\n", "\n\tassert not a == b\n\t{}\n"),
-        ("\n    f()\n    return 1\n", "\n    f()\n    {}; return 1\n"),
-        (" f()\n", " f(); {}\n"),
-        ("\n    assert_allclose(f(), g())\n", "\n    assert_allclose(f(), g())\n    {}\n"),
+        ("\n    assert a in b\n", "\n    assert a in b\n    {}"),
+        ("\n    for a in b:\n        f(a)\n", "\n    for a in b:\n        f(a)\n    {}"),
+        ("\n\tassert not a == b\n", "\n\tassert not a == b\n\t{}"),
+        ("\n    f()\n    return 1\n", "\n    f()\n    {}; return 1"),
+        (" f()", " f(); {}"),
+        ("\n    assert_allclose(f(), g())\n", "\n    assert_allclose(f(), g())\n    {}"),
     ],
 )
-def test_what_has_no_such_assertion_gets_a_wrong_one_at_its_end(body, wrong):
-    chosen = random.Random(3).sample(range(1000), 2)
+def test_a_wrong_assertion_stands_at_its_end(body, wrong):
     head = "async def test_a(x: int = {1: 2}[1]):"
-    made = made_to_fail(head + body, {"test_a"}, random.Random(3))
-    assert made == head + wrong.format("assert {} == {}".format(*chosen))
+
+    ends = [text for text in turned(head + body) if re.search(r"assert \d+ == \d+", text)]
+
+    assert [re.sub(r"assert \d+ == \d+", "{}", text) for text in ends] == [head + wrong]
+
+
+def test_copies_stand_behind_the_tests_and_bear_names_of_their_own():
+    source = (
+        "class T:\n    @mark\n    def test_a(self):\n        assert f() == 1\n\n    def test_b(self): assert f() == 2"
+    )
+
+    made = made_to_fail(source, {"test_a"}, {"test_b"}, random.Random(0))
+
+    names = [node.name for node in ast.walk(ast.parse(made)) if isinstance(node, ast.FunctionDef)]
+    assert names == ["test_a", *(f"test_a__turn{number}" for number in range(1, 5)), "test_b", "test_b__turn1"]
+    assert made.count("@mark") == 5
+    assert "def test_b(self): assert f() == 2\n    def test_b__turn1(self): assert f() == 3\n" in made
 
 
 def test_a_test_is_found_by_the_first_line_of_its_docstring():
-    source = 'def test_a(self):\n    """\n    It adds.\n    """\n    self.assertEqual(f(), 1)\n'
-    assert made_to_fail(source, {"It adds."}, random.Random(0)) == source.replace("1)", "2)")
+    source = 'def test_x(self):\n    """\n    It adds.\n    """\n    self.assertEqual(f(), 1)\n'
+    made = made_to_fail(source, {"It adds."}, set(), random.Random(0))
+    assert made.startswith(source.replace("1)", "2)"))
 
 
 def test_a_form_feed_moves_nothing():
     source = "x = 1\n\x0c\ndef test_a():\n    assert f() == 1\n"
-    assert made_to_fail(source, {"test_a"}, random.Random(0)) == source.replace("== 1", "== 2")
+    assert made_to_fail(source, {"test_a"}, set(), random.Random(0)).startswith(source.replace("== 1", "== 2"))
 
 
 def test_what_is_no_python_is_refused():
     with pytest.raises(SyntaxError):
-        made_to_fail("print 'x'\ndef test_a():\n    assert f() == 1\n", {"test_a"}, random.Random(0))
+        made_to_fail("print 'x'\ndef test_a():\n    assert f() == 1\n", {"test_a"}, set(), random.Random(0))
 
 
 async def test_a_function_made_for_a_tests_file_is_no_tampering_where_the_patch_imports(small_world, backend):

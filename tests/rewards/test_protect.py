@@ -51,12 +51,13 @@ def test_source_arrives_and_what_steers_tests_does_not(small_world, applied):
 
 
 def test_what_the_gold_patch_changes_is_source_wherever_it_lies(small_world, applied):
-    gold = new_file("tests/conftest.py") + new_file("tests/tool [1].py") + new_file("setup.cfg")
+    gold = new_file("tests/tool [1].py") + new_file("fixtures/a.json") + new_file("setup.cfg") + new_file("conftest.py")
     task = replace(small_world.task, patch=gold)
 
-    assert applied(task, "tests/conftest.py", "tests/tool [1].py", "setup.cfg", "tests/other.py") == {
-        "tests/conftest.py",
+    other = ("tests/other.py", "fixtures/b.json", "pkg/test_data/sums.csv")
+    assert applied(task, "tests/tool [1].py", "fixtures/a.json", "setup.cfg", "conftest.py", *other) == {
         "tests/tool [1].py",
+        "fixtures/a.json",
     }
 
 

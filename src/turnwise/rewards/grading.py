@@ -85,6 +85,10 @@ class Grader:
                 status, found = {}, False
         return self._grade(status, found)
 
+    def outcomes_in(self, output: str) -> dict[str, str]:
+        """How the tests ended that an output tells of, under the names that the row's parser gives them."""
+        return {name: _OUTCOME[status] for name, status in self._parse(output).items()}
+
     def of_record(self, record: Record, line: str) -> Grade:
         """The grade of structured outcomes, under the names that the row's parser gives the tests.
 

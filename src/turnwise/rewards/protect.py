@@ -26,7 +26,18 @@ NEVER = (
     "*.[dD][iI][sS][tT]-[iI][nN][fF][oO]/*",
     "*.egg-link",
 )
-CONFIGURATION = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg", "pyproject.toml")
+CONFIGURATION = (
+    "conftest.py",
+    "pytest.ini",
+    ".pytest.ini",
+    "pytest.toml",
+    ".pytest.toml",
+    "tox.ini",
+    "setup.cfg",
+    "pyproject.toml",
+)
+# What tests compare with may lie outside their own folders.
+EXPECTED_FOLDERS = ("test_data", "testdata", "golden", "snapshots", "__snapshots__", "fixtures", "cassettes")
 TEST_FOLDERS = ("test", "tests", "testing")
 # Parts of a test program that lie outside those folders: SymPy's before 1.6, in sympy/utilities.
 RUNNER_FILES = ("runtests.py", "pytest.py", "randtest.py")
@@ -99,8 +110,10 @@ def hidden_files(task: Task) -> set[str]:
 
 
 def _protected_patterns(task: Task) -> Iterable[str]:
-    for name in ("conftest.py", *CONFIGURATION):
+    for name in CONFIGURATION:
         yield from (name, f"*/{name}")
+    for folder in EXPECTED_FOLDERS:
+        yield from (f"{folder}/*", f"*/{folder}/*")
     for path in sorted(hidden_files(task)):
         literal = _literal(path)
         yield from (literal, f"{literal}/*", f"{literal.removesuffix('.py')}/*")

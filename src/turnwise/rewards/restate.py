@@ -5,22 +5,11 @@ forgiving, in the order of its `GIT_APPLY_CMDS` (swebench/harness/run_evaluation
 succeeds only where `git apply` did, and is left out here.
 """
 
+from turnwise.rewards.changes import changes
 from turnwise.sandbox import Sandbox
 
-_REFUSED, _RESTATED = "/tmp/turnwise-refused.diff", "/tmp/turnwise-restated.diff"
-_TIMEOUT_S = 60.0
-# What differs is told between two trees of an index of our own: files that lie there and are in no commit stay out.
-_SCRIPT = f"""(
-export GIT_INDEX_FILE=/tmp/turnwise-index
-git() {{ command git -c safe.directory='*' "$@"; }}
-try() {{
-    "$@" {_REFUSED} && git add -A &&
-        git diff --binary --full-index --no-renames --no-ext-diff "$before" "$(git write-tree)" >{_RESTATED}
-}}
-again() {{ git read-tree "$before" && git checkout-index -afq && git clean -fdq; }}
-git add -A && before=$(git write-tree) || exit 1
-try git apply --3way || {{ again && try patch --batch --forward --fuzz=5 --no-backup-if-mismatch -p1 -i; }}
-) </dev/null 2>&1"""
+_REFUSED = "/tmp/turnwise-refused.diff"
+_WAYS = (f"git apply --3way {_REFUSED}", f"patch --batch --forward --fuzz=5 --no-backup-if-mismatch -p1 -i {_REFUSED}")
 
 
 async def restate(sandbox: Sandbox, patch: str) -> str:
@@ -29,10 +18,7 @@ async def restate(sandbox: Sandbox, patch: str) -> str:
     Nothing of the hidden tests may be in that sandbox: what runs there is told by the patch. Raises SandboxError.
     """
     await sandbox.write(_REFUSED, patch.encode())
-    done = await sandbox.exec(_SCRIPT, _TIMEOUT_S)
-    if done.exit_code:
-        return ""
     try:
-        return (await sandbox.read(_RESTATED)).decode()
+        return (await changes(sandbox, _WAYS)).decode()
     except UnicodeDecodeError:  # a file in an encoding that the patch, a text, cannot speak of
         return ""

@@ -12,7 +12,7 @@ from turnwise_files import Files
 from turnwise_fingerprint import PACKAGES
 
 SEARCHES = frozenset(("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames"))
-STEERS = frozenset(("sys.settrace", "sys.setprofile", "ctypes.cdata", "ctypes.cdata/buffer"))
+STEERS = frozenset(("sys.settrace", "sys.setprofile", "ctypes.cdata"))
 PATCHES = frozenset(("__code__", "__defaults__", "__kwdefaults__"))
 AST = ast.__file__
 LIBRARY = os.__file__[: -len("os.py")]
@@ -40,7 +40,7 @@ def make_audit(files: Files, watched: AbstractSet[str], alarm: Callable[[str], N
             own = args[1] != "__code__" or not files.is_old(args[0].__code__.co_filename)
             if not own and files.is_suspect(_caller(frame(1))):
                 alarm(f"code of the patch replaces the code of {args[0].__qualname__}")
-            elif module.startswith(packages) or module in watched:
+            elif (module + ".").startswith(packages) or module in watched:
                 alarm(f"{args[1]} of {args[0].__qualname__}, a function of the test machinery, was set")
 
     return audit
@@ -75,7 +75,7 @@ def _caller(frame: Any) -> str:
     machinery do not: they call what they are given. "" where there is none, as in a thread made of their functions."""
     for caller in _callers(frame):
         path = caller.f_code.co_filename
-        machinery = str(caller.f_globals.get("__name__", "")).startswith(PACKAGES)
+        machinery = (str(caller.f_globals.get("__name__", "")) + ".").startswith(PACKAGES)
         if not (path.startswith("<") or is_library(path) or machinery):
             return str(path)
     return ""

@@ -1,12 +1,14 @@
-"""Makes tests fail: each of those named is given one wrong turn.
+"""Makes tests fail: those that are to be fixed, and copies of them and of others beside them.
 
-One of its own assertions comes to ask for something else: another literal, a value in a list of its own, another
-exception. What has no such assertion gets a wrong one at its end.
+A test is made to fail by one wrong turn: one of its own assertions comes to ask for something else (another literal,
+another value for what a name stands for, another exception), or a wrong one stands at its end. Of the tests to be fixed
+each takes one turn itself; further turns are taken by copies, whose names end in `__turn` and a number. Tests that
+passed before have copies alone.
 
 Run as `python -I -S turnwise_control.py FILE` where the tests lie, before any code of the repository runs. FILE holds
-JSON, `{"files": [PATH, ...], "ids": [ID, ...], "seed": N}`: the files of tests, the ids of the tests as the task's row
-has them, and what the choice among assertions depends on. A file that is no Python of this version stays as it is.
-Needs Python 3.6 or later, nothing else.
+JSON, `{"files": [PATH, ...], "ids": [ID, ...], "others": [ID, ...], "seed": N}`: the files of tests, the ids of those
+to be fixed and of those that passed before, as the task's row has them, and what the choice among turns depends on. A
+file that is no Python of this version stays as it is. Needs Python 3.6 or later, nothing else.
 """
 
 import ast
@@ -17,18 +19,37 @@ import re
 import sys
 import tokenize
 from collections import Counter
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
+COPIES, COPIES_OF_ONE, TURNS_OF_ONE = (
+    100,
+    7,
+    5,
+)  # in a file; of a test to be fixed; and how many turns it takes at least
+OTHERS = 20  # of the tests that passed before, in a file
 OF_UNITTEST = re.compile(r"(\w+) \([\w.]+\)")
 SPACE = (tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT)
 LITERALS = (tokenize.NUMBER, tokenize.STRING)
-OTHER = {"True": "False", "False": "True", "None": "0"}
+OTHER = {"True": "False", "False": "True", "None": "..."}
 RAISES = frozenset(("raises", "assertRaises", "assertRaisesRegex", "assertRaisesRegexp", "assertRaisesMessage"))
+# What is compared is their first argument with what they say themselves, if with anything; then comes a message.
+OF_ONE = frozenset(("assertTrue", "assertFalse", "assertIsNone", "assertIsNotNone", "assert_", "assert_true"))
+OF_MOCKS = re.compile(r"assert_(any_call|(called|awaited)(_once)?_with|has_(calls|awaits))")
 # A statement that calls what, by its name, compares: `self.assertEqual(…)`, `assert_allclose(…)`, `check_output(…)`.
-CALL = re.compile(r"(\w+ \. )*(?!\w*not)\w*(assert|check|compare|expect|verify|equal|eq_|same)\w* \(", re.I)
-# Beside `==` they make an assertion of which more than one side can be wrong.
-LOGIC = frozenset(("and", "or", "not", "if", "lambda", "in", "is", "<", ">", "<=", ">=", "!="))
+CALL = re.compile(
+    r"(\w+ \. )*(?!\w*(not|raises|warns|logs))\w*(assert|check|compare|expect|verify|equal|eq_|same)\w* \(", re.I
+)
+HELP = re.compile(r"(self \. )?\w+ \( .* \)$")
+COMPARISONS = ("==", "in", "is")
+# Beside a comparison they make an assertion of which more than one side can be wrong.
+LOGIC = frozenset(("or", "not", "if", "lambda", "<", ">", "<=", ">=", "!="))
+KEYWORDS = frozenset(("and", "or", "not", "in", "is", "if", "else", "assert", "return", "lambda", "yield", "await"))
+# What is called to make a value, beside classes: not what is tested.
+MAKERS = frozenset(
+    ("array", "bytes", "complex", "date", "datetime", "dict", "float", "frozenset", "int", "list", "set")
+)
 
 
 class Edit(NamedTuple):
@@ -40,7 +61,18 @@ class Edit(NamedTuple):
 
 
 Edits = List[Edit]
-Values = Dict[str, List[Any]]  # tokens, by name
+Tokens = List[Any]
+
+
+class Function(NamedTuple):
+    """A function as it stands in a source: the token of its name, those of its parameters, its logical lines (each with
+    its NEWLINE), and the physical lines from its decorators to its end."""
+
+    name: Any
+    parameters: Tokens
+    lines: List[Tokens]
+    first: int
+    last: int
 
 
 def names_of(ids: Sequence[str]) -> Set[str]:
@@ -53,42 +85,79 @@ def names_of(ids: Sequence[str]) -> Set[str]:
     return {match[1] if match else test_id.split("[")[0].split("::")[-1].strip() for match, test_id in matches}
 
 
-def made_to_fail(source: str, names: Set[str], chance: random.Random) -> str:
-    """The source in which every function of these names takes one wrong turn. Raises SyntaxError for no Python.
+def made_to_fail(source: str, names: Set[str], others: Set[str], chance: random.Random) -> str:
+    """The source in which the functions of these names take a wrong turn each, with copies of them and of `others`
+    behind them that take others. Raises SyntaxError for no Python.
 
-    >>> print(made_to_fail("def test_a():\\n    assert f() == 5\\n", {"test_a"}, random.Random(0)), end="")
-    def test_a():
-        assert f() == 6
+    >>> made_to_fail("def test_a(): assert f() == 5\\n", {"test_a"}, set(), random.Random(0)).split("\\n")[:2]
+    ['def test_a(): assert f() == 6', 'def test_a__turn1(): assert f() == 5; assert 864 == 394']
     """
-    functions = list(_functions(source, names))
-    try:
-        return _edited(source, [edit for lines in functions for edit in _wrong_turn(lines, chance)])
-    except SyntaxError:
-        return _edited(source, [edit for lines in functions for edit in _wrong_end(lines, chance)])
-
-
-def _edited(source: str, edits: Edits) -> str:
-    """Raises SyntaxError where what comes out is no Python."""
     lines = list(io.StringIO(source))  # as `tokenize` counts them: a form feed ends none
+    functions = list(_functions(source))
+    helpers = {function.name.string for function in functions}
+    fixed = [function for function in functions if _names(function) & names]
+    passing = [function for function in functions if _names(function) & (others - names)]
+    most = max(1, min(COPIES_OF_ONE, COPIES // max(1, len(fixed))))
+    edits: Edits = []
+    for function in fixed:
+        own, *copied = list(islice(_turns(lines, function, helpers, chance), most + 1)) or [[]]
+        edits += [*own, *_copies(lines, function, copied)]
+    for function in chance.sample(passing, min(OTHERS, len(passing))):
+        edits += _copies(lines, function, list(islice(_turns(lines, function, helpers, chance), 1)))
+    changed = "".join(_edited(lines, edits))
+    compile(changed, "tests", "exec", dont_inherit=True)
+    return changed
+
+
+def _names(function: Function) -> Set[str]:
+    return {function.name.string} | _docstring(function.lines[0])
+
+
+def _edited(lines: List[str], edits: Edits) -> List[str]:
+    """As many texts as there were lines, less those that an edit joins."""
+    lines = list(lines)
     for edit in sorted(edits, reverse=True):
         before = lines[edit.start[0] - 1][: edit.start[1]]
         after = lines[edit.end[0] - 1][edit.end[1] :]
         lines[edit.start[0] - 1 : edit.end[0]] = [before + edit.text + after]
-    compile("".join(lines), "tests", "exec", dont_inherit=True)
-    return "".join(lines)
+    return lines
 
 
-def _functions(source: str, names: Set[str]) -> Iterator[List[List[Any]]]:
-    """The bodies of the functions of these names, as lists of tokens, one for each logical line."""
+def _text(lines: List[str], function: Function, edits: Edits) -> str:
+    """The function alone, edited."""
+    edited = _edited(lines, edits)
+    return "".join(edited[function.first - 1 : function.last + len(edited) - len(lines)])
+
+
+def _copies(lines: List[str], function: Function, turns: List[Edits]) -> Edits:
+    """What puts a copy for each turn behind the function."""
+    name, end = function.name, (function.last, len(lines[function.last - 1]))
+    texts = []
+    for number, turn in enumerate(turns, 1):
+        renamed = Edit(name.start, name.end, f"{name.string}__turn{number}")
+        texts.append(_text(lines, function, [renamed, *turn]).rstrip("\n") + "\n")
+    start = "" if lines[function.last - 1].endswith("\n") else "\n"
+    return [Edit(end, end, start + "".join(texts))] if texts else []
+
+
+def _functions(source: str) -> Iterator[Function]:
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    first, begins = 0, True
     for place, token in enumerate(tokens):
-        if token.type == tokenize.NAME and token.string == "def":
-            body = list(_logical_lines(tokens, _after_head(tokens, place)))
-            if body and ({tokens[place + 1].string} | _docstring(body[0])) & names:
-                yield body
+        if token.type in SPACE:
+            continue
+        if begins:  # a logical line: of a decorator, of a function, or of anything else
+            first = first or token.start[0] if token.string in ("@", "def", "async") else 0
+        begins = token.type == tokenize.NEWLINE
+        if token.type == tokenize.NAME and token.string == "def" and first:
+            after = _after_head(tokens, place)
+            lines = list(_logical_lines(tokens, after))
+            if lines:
+                yield Function(tokens[place + 1], tokens[place + 2 : after], lines, first, lines[-1][-1].start[0])
+            first = 0
 
 
-def _after_head(tokens: List[Any], place: int) -> int:
+def _after_head(tokens: Tokens, place: int) -> int:
     """The place after the colon that ends the head of a function."""
     depth = 0
     while True:
@@ -106,10 +175,10 @@ def _turn(token: Any) -> int:
     return (token.string in "([{") - (token.string in ")]}")
 
 
-def _logical_lines(tokens: List[Any], place: int) -> Iterator[List[Any]]:
+def _logical_lines(tokens: Tokens, place: int) -> Iterator[Tokens]:
     """The logical lines of a function whose head ends at a place, each with its NEWLINE."""
     depth = 0
-    line: List[Any] = []
+    line: Tokens = []
     for token in tokens[place:]:
         depth += (token.type == tokenize.INDENT) - (token.type == tokenize.DEDENT)
         if token.type not in SPACE:
@@ -124,66 +193,146 @@ def _logical_lines(tokens: List[Any], place: int) -> Iterator[List[Any]]:
             return
 
 
-def _docstring(line: List[Any]) -> Set[str]:
+def _docstring(line: Tokens) -> Set[str]:
     if line[0].type != tokenize.STRING:
         return set()
     value = ast.literal_eval(line[0].string)
     return {value.strip().splitlines()[0].strip()} if isinstance(value, str) and value.strip() else set()
 
 
-def _wrong_turn(lines: List[List[Any]], chance: random.Random) -> Edits:
-    assigned = _assigned(lines)
-    found = [edits for line in lines for edits in _of_line(line[:-1], assigned)]
-    named = [edits for edits in found if len(edits) == 1]  # not in a list: that may do for what compares element-wise
-    return chance.choice(named or found) if found else _wrong_end(lines, chance)
+def _turns(lines: List[str], function: Function, helpers: Set[str], chance: random.Random) -> Iterator[Edits]:
+    """The wrong turns that the function can take, the most telling first, in an order of chance; a wrong end second."""
+    found = [edits for line in function.lines for edits in Asked(function, helpers).of_line(line[:-1])]
+    chance.shuffle(found)
+    found.sort(key=len)  # a pair of edits wraps a value, which may do for what compares element-wise
+    turns = [*found[:1], _wrong_end(function, chance), *found[1:]]
+    turns += islice(cycle(found), max(0, TURNS_OF_ONE - len(turns)))  # for what passes by chance alone
+    for edits in turns:
+        try:
+            compile("if 1:\n " + _text(lines, function, edits).replace("\n", "\n "), "test", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError):
+            continue
+        yield edits
 
 
-def _assigned(lines: List[List[Any]]) -> Values:
-    """What the names stand for that are assigned once, and used once beside that."""
-    uses = Counter(token.string for line in lines for token in line if token.type == tokenize.NAME)
-    return {
-        line[0].string: line[2:-1]
-        for line in lines
-        if len(line) > 3 and uses[line[0].string] == 2 and line[0].type == tokenize.NAME and line[1].string == "="
-    }
+class Asked:
+    """What the assertions of a function ask for, and how that can be made another thing.
+
+    `helpers` are names of functions beside it, which may assert for it what they are given last.
+    """
+
+    def __init__(self, function: Function, helpers: Set[str]) -> None:
+        self._helpers = helpers
+        uses = Counter(token.string for line in function.lines for token in line if token.type == tokenize.NAME)
+        self._parameters = {token.string for token, depth in _with_depth(function.parameters) if depth == 1}
+        bodies = [line for line in function.lines if not _docstring(line)] or function.lines
+        self._first = bodies[0][0]
+        # What the names stand for that are assigned once, and used once beside that.
+        self._assigned = {
+            line[0].string: line[2:-1]
+            for line in function.lines
+            if len(line) > 3 and uses[line[0].string] == 2 and line[0].type == tokenize.NAME and line[1].string == "="
+        }
+
+    def of_line(self, line: Tokens) -> Iterator[Edits]:
+        """The turns of one statement."""
+        words = [token.string for token in line]
+        if words[0] == "assert":
+            yield from self._of_condition(next(_split(line[1:], ",")))
+        elif CALL.match(" ".join(words)) and words[-1] == ")":
+            yield from self._of_call(line, words.index("("))
+        elif HELP.match(" ".join(words)) and words[words.index("(") - 1] in self._helpers:
+            yield from _other_literals(list(_split(line[words.index("(") + 1 : -1], ","))[-1])
+        asks = bool({"raises", "warns", *RAISES} & set(words))
+        for place, word in enumerate(words):
+            if word in RAISES and words[place + 1 : place + 2] == ["("]:
+                yield from _another_exception(line[place + 2 :])
+            if asks and word == "match" and words[place + 1 : place + 2] == ["="]:
+                yield from _other_literals(line[place + 2 : place + 3])
+
+    def _of_condition(self, condition: Tokens) -> Iterator[Edits]:
+        if not LOGIC & {token.string for token, depth in _with_depth(condition) if depth == 0}:
+            for part in _split(condition, "and"):
+                yield from self._of_comparison(part)
+
+    def _of_comparison(self, part: Tokens) -> Iterator[Edits]:
+        signs = [token.string for token, depth in _with_depth(part) if depth == 0 and token.string in COMPARISONS]
+        sides = list(_split(part, signs[0])) if len(signs) == 1 else []
+        if len(sides) == 2:
+            yield from self._otherwise(_expected(*sides))
+
+    def _of_call(self, line: Tokens, bracket: int) -> Iterator[Edits]:
+        name, arguments = line[bracket - 1].string, list(_split(line[bracket + 1 : -1], ","))
+        plain = [each for each in arguments if not {"=", "*", "**"} & {token.string for token in each}]
+        if OF_MOCKS.fullmatch(name):
+            for argument in arguments:
+                yield from _other_literals(argument)
+        elif name in OF_ONE:
+            yield from self._of_condition(plain[0] if plain else [])
+        elif len(plain) > 1:
+            for edits in self._otherwise(_expected(*plain[:2])):
+                if len(edits) == 1 or line[0].string == "self":
+                    yield edits
+
+    def _otherwise(self, value: Tokens) -> Iterator[Edits]:
+        """Other values: with another literal, else as a part of something; of a name, where it comes from."""
+        name = value[0].string if len(value) == 1 else ""
+        value = self._assigned.get(name, value)
+        if len(value) == 1 and value[0].string in OTHER:
+            yield [Edit(value[0].start, value[0].end, OTHER[value[0].string])]
+            return
+        found = list(_other_literals(value))
+        yield from found
+        indentation = self._first.line[: self._first.start[1]]
+        if not found and name in self._parameters and not indentation.strip():
+            start = self._first.start[0], 0
+            yield [Edit(start, start, f"{indentation}{name} = ({name}, object())\n")]
+        elif not found:
+            yield [Edit(value[0].start, value[0].start, "("), Edit(value[-1].end, value[-1].end, ", object())")]
 
 
-def _of_line(line: List[Any], assigned: Values) -> Iterator[Edits]:
-    """The ways in which what one statement asserts can be made wrong."""
-    words = [token.string for token in line]
-    if words[0] == "assert":
-        yield from _of_equation(line[1:], assigned)
-    elif CALL.match(" ".join(words)) and words[-1] == ")":
-        arguments = list(_split(line[words.index("(") + 1 : -1], ","))
-        if len(arguments) > 1 and not {"=", "*", "**"} & {token.string for token in arguments[1]}:
-            edits = _otherwise(arguments[1], assigned)
-            if len(edits) == 1 or words[0] == "self":
-                yield edits
-    for place, word in enumerate(words):
-        if word in RAISES and words[place + 1 : place + 2] == ["("]:
-            yield from _another_exception(line[place + 2 :])
+def _expected(one: Tokens, other: Tokens) -> Tokens:
+    """The side of a comparison that says what is wanted: the second, but where only that one calls what is tested."""
+    return one if _calls(other) and not _calls(one) else other
 
 
-def _of_equation(line: List[Any], assigned: Values) -> Iterator[Edits]:
-    equation = next(_split(line, ","))
-    sides = list(_split(equation, "=="))
-    outside = {token.string for token, depth in _with_depth(equation) if depth == 0}
-    if len(sides) == 2 and not outside & LOGIC:
-        yield _otherwise(sides[1], assigned)
+def _calls(value: Tokens) -> bool:
+    return any(tested for _, tested in _in_calls(value))
 
 
-def _with_depth(tokens: List[Any]) -> Iterator[Tuple[Any, int]]:
+def _in_calls(value: Tokens) -> Iterator[Tuple[Any, bool]]:
+    """The tokens, and whether each is an argument of a call, or an index: not of a call that makes a value."""
+    inside: List[bool] = []
+    before = ""
+    for token in value:
+        if _turn(token) < 0 and inside:
+            inside.pop()
+        if _turn(token) > 0:
+            named = (before.isidentifier() and before not in KEYWORDS) or before in (")", "]")
+            made = before in MAKERS or before[:1].isupper()
+            inside.append(token.string in "([" and named and not made)
+        yield token, any(inside)
+        before = token.string
+
+
+def _other_literals(value: Tokens) -> Iterator[Edits]:
+    for token, tested in _in_calls(value):
+        if token.type in LITERALS and not tested:
+            yield [Edit(token.start, token.end, _another(token))]
+
+
+def _with_depth(tokens: Tokens) -> Iterator[Tuple[Any, int]]:
     depth = 0
     for token in tokens:
         depth += _turn(token)
         yield token, depth
 
 
-def _split(tokens: List[Any], at: str) -> Iterator[List[Any]]:
-    """The parts between the operators `at` that stand in no brackets, those without a token left out."""
-    part: List[Any] = []
+def _split(tokens: Tokens, at: str) -> Iterator[Tokens]:
+    """The parts between the words or signs `at` that stand in no brackets, those without a token left out."""
+    part: Tokens = []
     for token, depth in _with_depth(tokens):
-        if depth == 0 and token.type == tokenize.OP and token.string == at:
+        if depth == 0 and token.type in (tokenize.OP, tokenize.NAME) and token.string == at:
             if part:
                 yield part
             part = []
@@ -193,18 +342,6 @@ def _split(tokens: List[Any], at: str) -> Iterator[List[Any]]:
         yield part
 
 
-def _otherwise(value: List[Any], assigned: Values) -> Edits:
-    """Another value: with another last literal, else in a list; of a name, where it is assigned."""
-    if len(value) == 1:
-        value = assigned.get(value[0].string, value)
-    literals = [token for token in value if token.type in LITERALS]
-    if len(value) == 1 and value[0].string in OTHER:
-        return [Edit(value[0].start, value[0].end, OTHER[value[0].string])]
-    if literals:
-        return [Edit(literals[-1].start, literals[-1].end, _another(literals[-1]))]
-    return [Edit(value[0].start, value[0].start, "["), Edit(value[-1].end, value[-1].end, "]")]
-
-
 def _another(literal: Any) -> str:
     if literal.type == tokenize.NUMBER:
         return repr(ast.literal_eval(literal.string) + 1)
@@ -212,7 +349,7 @@ def _another(literal: Any) -> str:
     return str(literal.string[:-quotes]) + "0" + str(literal.string[-quotes:])
 
 
-def _another_exception(tokens: List[Any]) -> Iterator[Edits]:
+def _another_exception(tokens: Tokens) -> Iterator[Edits]:
     """Where an exception is named first in brackets, another one is."""
     name = next(_split(tokens, ","))
     ends = [place for place, (_, depth) in enumerate(_with_depth(name)) if depth < 0]
@@ -221,8 +358,9 @@ def _another_exception(tokens: List[Any]) -> Iterator[Edits]:
         yield [Edit(name[0].start, name[-1].end, "BufferError")]
 
 
-def _wrong_end(lines: List[List[Any]], chance: random.Random) -> Edits:
+def _wrong_end(function: Function, chance: random.Random) -> Edits:
     """One more statement: before the last one if that returns, else after it."""
+    lines = function.lines
     one, other = chance.sample(range(1000), 2)
     by_unittest = any("".join(token.string for token in line[:3]).startswith("self.assert") for line in lines)
     wrong = f"self.assertEqual({one}, {other})" if by_unittest else f"assert {one} == {other}"
@@ -236,13 +374,14 @@ def _wrong_end(lines: List[List[Any]], chance: random.Random) -> Edits:
 def main(path: str) -> None:
     """Make the tests fail that a file names."""
     told = json.loads(Path(path).read_text(encoding="utf-8"))
+    names, others = names_of(told["ids"]), names_of(told["others"])
     for name in told["files"]:
         try:
             with Path(name).open("rb") as file:
                 encoding = tokenize.detect_encoding(file.readline)[0]
             with Path(name).open(encoding=encoding, newline="") as text:
                 source = text.read()
-            changed = made_to_fail(source, names_of(told["ids"]), random.Random(told["seed"]))
+            changed = made_to_fail(source, names, others, random.Random(told["seed"]))
             with Path(name).open("w", encoding=encoding, newline="") as text:
                 text.write(changed)
         except (OSError, SyntaxError, UnicodeError, ValueError, tokenize.TokenError) as error:

@@ -8,7 +8,8 @@ from operator import attrgetter, is_
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Callable, Iterator, List, Tuple
 
-PACKAGES = ("_pytest", "pluggy", "pytest", "unittest", "json", "turnwise_")
+# What the names of the test machinery's modules, with a dot behind them, start with.
+PACKAGES = ("_pytest.", "pluggy.", "pytest.", "unittest.", "json.", "turnwise_")
 # What is looked at after every test, and what once more in the end: the modules that outcomes pass through.
 HOT = (
     "builtins",
@@ -30,8 +31,6 @@ HOT = (
     "_pytest.unittest",
 )
 WARM = (
-    "json",
-    "json.encoder",
     "pytest",
     "unittest",
     "unittest.suite",
@@ -181,7 +180,7 @@ def _is_tool(value: Any) -> bool:
 def own_codes() -> Iterator[CodeType]:
     """The code of the test machinery's own functions, which is what it was: that need not be read again."""
     for name, module in list(sys.modules.items()):
-        if name.startswith(PACKAGES):
+        if (name + ".").startswith(PACKAGES):
             for value in list(vars(module).values()):
                 inner = vars(value).values() if isinstance(value, type) and value.__module__ == name else (value,)
                 yield from map(_CODE, filter(_is_function, inner))

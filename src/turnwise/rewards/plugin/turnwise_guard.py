@@ -135,8 +135,11 @@ class Guard(metaclass=Sealed):
         self._items[item.nodeid] = [
             (function, code, _bytes(code)) for function, code in _functions(getattr(item, "obj", None))
         ]
-        if any(self._is_patchs(code) for _, code, _ in self._items[item.nodeid]):
+        *wrappers, code = [code for _, code, _ in self._items[item.nodeid]] or [_functions.__code__]
+        if self._is_patchs(code):
             self.alarm(f"the code of {item.nodeid} is the patch's own")
+        elif any(map(self._is_patchs, wrappers)) and not self._files.is_decorated(code):
+            self.alarm(f"code of the patch was put around {item.nodeid}")
         for _, code, _ in self._items[item.nodeid]:
             self.require_old(code.co_filename)
         self._expect(item)
@@ -201,10 +204,9 @@ class Guard(metaclass=Sealed):
             self._skips.add(id(test))
 
     def skipped(self, test: Any, traceback: Any) -> None:
-        """A test of unittest skips itself."""
-        self._skips.add(id(test))
-        if self.is_raised_by_patch(traceback):
-            self.alarm(f"code of the patch skips {test}")
+        """A test of unittest is skipped while it runs; what the patch's own code skips, the tests do not."""
+        if not self.is_raised_by_patch(traceback):
+            self._skips.add(id(test))
 
     def may_skip(self, test: Any) -> bool:
         """Whether the tests themselves skip this one: an item of pytest, or a test that runs as unittest does."""
@@ -286,7 +288,7 @@ class Guard(metaclass=Sealed):
         missing = self._start[0].hooks - {
             implementation.function for _, implementation in _implementations(pluginmanager)
         }
-        if any(str(getattr(function, "__module__", "")).startswith(PACKAGES) for function in missing):
+        if any((str(getattr(function, "__module__", "")) + ".").startswith(PACKAGES) for function in missing):
             self.alarm("a hook of the test machinery was taken out")
 
     def is_trusted(self, value: Any) -> bool:
@@ -351,7 +353,7 @@ def _is_error(value: Any) -> bool:
 def _own_files() -> Iterator[str]:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if name.startswith(PACKAGES) and file is not None:
+        if (name + ".").startswith(PACKAGES) and file is not None:
             yield os.path.realpath(str(file))
 
 
