@@ -14,7 +14,7 @@ from turnwise.rewards import read_command, require_graders, verify
 from turnwise.sandbox import Sandbox, SandboxBackend
 from turnwise.store.lock import lock_run
 from turnwise.tasks import Built, check_task
-from turnwise.tasks.leaks import MAX_COPIES, Finds, Search, shows_fix
+from turnwise.tasks.leaks import FINDS, Finds, Search, shows_fix
 from turnwise.tasks.verdicts import Fault, GateVerdict, VerdictFile
 from turnwise.types import ExecResult, SandboxSpec, Task, Verdict, VerdictKind
 
@@ -171,14 +171,14 @@ class SandboxTrials:
             done = await sandbox.exec(search.command, _SEARCH_TIMEOUT_S)
             if done.exit_code:
                 raise SandboxError(f"the repository in the sandbox cannot be searched: {_last_line(done)}")
-            finds = search.told(done.output)
+            finds = search.told((await sandbox.read(FINDS)).decode("utf-8", errors="replace"))
             leaks = [*finds.leaks, *await self._copies(sandbox, search, finds)]
             await self._require_fitting_tests(sandbox)
         return leaks
 
     async def _copies(self, sandbox: Sandbox, search: Search, finds: Finds) -> list[str]:
         leaks = []
-        for path in finds.copies[:MAX_COPIES]:
+        for path in finds.copies:
             copy = await _text(sandbox, path)
             for place in search.places(path):
                 if shows_fix(copy, await _text(sandbox, place), search.added[place]):
