@@ -12,6 +12,7 @@ import pytest
 
 from turnwise.cli import main
 from turnwise.tasks import write_tasks
+from turnwise.tasks.cache import locked
 from turnwise.types import Checkout, Installation, Task
 
 from ..tasks.mine.past import make_past
@@ -98,15 +99,17 @@ def test_a_run_id_that_is_no_file_name_is_refused(ended, here):
 
 def interrupted(folder, arguments, is_at_work):
     """Run a verb in a process of its own and press Ctrl-C when it is at work; exit code, stderr, seconds to its end."""
-    verb = subprocess.Popen(
-        [sys.executable, "-m", "turnwise.cli", *arguments], cwd=folder, stderr=subprocess.PIPE, text=True
-    )
-    while not is_at_work():
-        assert verb.poll() is None, verb.communicate()
-        time.sleep(0.05)
-    verb.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    err = verb.communicate(timeout=60)[1]
+    command = [sys.executable, "-m", "turnwise.cli", *arguments]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as verb:
+        while not is_at_work():
+            assert verb.poll() is None, verb.communicate()
+            time.sleep(0.05)
+        verb.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        try:
+            err = verb.communicate(timeout=60)[1]
+        finally:
+            verb.kill()
     return verb.returncode, err, time.monotonic() - began
 
 
@@ -115,6 +118,16 @@ def test_ctrl_c_ends_a_build_and_says_how_it_goes_on(here, past):
     arguments = ("tasks", "build", "rows.jsonl", "--repos", str(past.folder.parent))
     code, err, _ = interrupted(here, arguments, lambda: list(here.glob("cache/checkouts/.making*/root/at-work")))
     assert (code, err.splitlines()[-1]) == (130, "stopped; the same command goes on")
+
+
+def test_ctrl_c_does_not_wait_for_what_another_process_builds(here):
+    repositories = here / "cache" / "repositories"
+    repositories.mkdir(parents=True)
+    with locked(repositories / "acme__calc.git"):
+        is_at_work = lambda: list(here.glob("cache/checkouts/.making*"))  # noqa: E731
+        code, err, took_s = interrupted(here, ("tasks", "build", "rows.jsonl"), is_at_work)
+    assert (code, err.splitlines()[-1]) == (130, "stopped; the same command goes on")
+    assert took_s < 2
 
 
 def test_ctrl_c_ends_the_making_of_tasks_and_says_what_there_is(here, monkeypatch):

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -217,6 +218,17 @@ def test_building_can_be_stopped(upstream, tmp_path):
         store.build(upstream.task(pre_install=("sleep 1234.5",)))
     assert "sleep 1234.5" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert not list((tmp_path / "checkouts").glob(".making*"))
+
+
+def test_cloning_can_be_stopped(upstream, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = CheckoutStore(tmp_path, host=f"git://127.0.0.1:{silent.getsockname()[1]}")
+        threading.Timer(0.5, store.stop).start()
+        with pytest.raises(TaskError, match="building was stopped"):
+            store.build(upstream.task())
+        running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+        assert f"127.0.0.1:{silent.getsockname()[1]}" not in running
+    assert not list(tmp_path.glob("*/.making*"))
 
 
 def test_a_task_of_a_package_is_no_checkout(store, upstream):
