@@ -16,6 +16,7 @@ from turnwise.store.lock import lock_run
 from turnwise.tasks import Built, check_task
 from turnwise.tasks.leaks import FINDS, Finds, Search, shows_fix
 from turnwise.tasks.verdicts import Fault, GateVerdict, VerdictFile
+from turnwise.together import together
 from turnwise.types import ExecResult, SandboxSpec, Task, Verdict, VerdictKind
 
 Tell = Callable[[GateVerdict], None]
@@ -86,12 +87,7 @@ async def _check_all(gate: "Gate", tasks: Sequence[Task], workers: int, keep: Te
             verdict = await gate.verdict(task)
         keep(verdict)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for task in tasks:
-                group.create_task(one(task))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    await together(one(task) for task in tasks)
 
 
 @dataclass(frozen=True)

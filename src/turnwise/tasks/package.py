@@ -26,6 +26,7 @@ from turnwise.tasks.options import MakeOptions
 from turnwise.tasks.python_environment import PythonEnvironment
 from turnwise.tasks.requirements import declared_requirements
 from turnwise.tasks.sdist import Sdist, fetch_sdist
+from turnwise.together import together
 from turnwise.types import SandboxSpec, SourceDistribution, SuiteResult
 
 _SUITE_TIMEOUT_S = 600.0
@@ -121,7 +122,7 @@ async def _measure(
         async with free:
             return await run_baseline(run_suite, spec, file, places, options.repeats, options.max_test_s)
 
-    found = await asyncio.gather(*map(measured, test_files))
+    found = await together(map(measured, test_files))
     return {file: base for file, base in zip(test_files, found, strict=True) if base is not None}
 
 

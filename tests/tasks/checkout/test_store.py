@@ -1,5 +1,6 @@
 """Environments built for real, by uv in bubblewrap, and used by real sandboxes."""
 
+import asyncio
 import shlex
 import shutil
 import socket
@@ -209,6 +210,20 @@ async def test_one_that_fails_does_not_stop_the_others(cache, upstream):
         "acme__tiny-7: its row wants Python 3.1, "
     ] * 2
     assert len(told) == 3
+
+
+async def test_where_telling_fails_nothing_goes_on_and_the_error_is_plain(upstream, tmp_path):
+    told = []
+
+    def tell(task, outcome):
+        told.append(outcome)
+        raise BrokenPipeError("nobody reads on")
+
+    tasks = [upstream.task(python="3.1"), upstream.task(install=("sleep 1234.5",))]
+    with pytest.raises(BrokenPipeError, match="nobody reads on"):
+        await build_all(EnvironmentStore(tmp_path, upstream.repos), tasks, 2, tell)
+    await asyncio.sleep(1.5)  # in which the other one is ended, and would be told
+    assert len(told) == 1
 
 
 def test_building_can_be_stopped(upstream, tmp_path):
