@@ -5,12 +5,12 @@ import json
 import re
 import shutil
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from turnwise.errors import TaskError
+from turnwise.files import write_text_whole
 from turnwise.tasks.baseline import (
     FileBaseline,
     Place,
@@ -197,10 +197,7 @@ class _Builder:
 
     def _take_note(self, environment: SourceDistribution, modules: Sequence[str]) -> None:
         found = {"requirements": environment.requirements, "import_paths": environment.import_paths}
-        self._note.parent.mkdir(exist_ok=True)
-        making = self._note.with_name(f".{uuid.uuid4().hex}")
-        making.write_text(json.dumps({**found, "modules": modules, "complaint": self.complaint}))
-        making.replace(self._note)
+        write_text_whole(self._note, json.dumps({**found, "modules": modules, "complaint": self.complaint}))
 
     def _install(self, draft: PythonEnvironment) -> tuple[tuple[str, ...], tuple[str, ...]]:
         draft.create()
