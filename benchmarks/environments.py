@@ -38,7 +38,6 @@ from turnwise.tasks.checkout.pythons import find_python
 from turnwise.tasks.select import select
 from turnwise.types import Checkout, Task
 
-_STEP_S = 1_800.0
 _STARTS = 7
 
 
@@ -62,12 +61,14 @@ class ByHandError(Exception):
 
 @dataclass(frozen=True)
 class ByHand:
-    """The steps of somebody who checks one row in a fresh folder; `uv_cache` is what uv keeps between rows."""
+    """The steps of somebody who checks one row in a fresh folder, none of them longer than `step_s`; `uv_cache` is what
+    uv keeps between rows."""
 
     task: Task
     repository: Path
     folder: Path
     uv_cache: Path
+    step_s: float = 1_800.0
 
     def run(self) -> tuple[str, str]:
         """The logs of the tests without and with the gold patch. Raises ByHandError where a step fails."""
@@ -143,16 +144,19 @@ class ByHand:
     def _try(self, *command: str, at: Path | None = None) -> subprocess.CompletedProcess[bytes]:
         env = os.environ | {"PATH": f"{self._venv / 'bin'}:{os.environ['PATH']}", "VIRTUAL_ENV": str(self._venv)}
         env |= {"UV_CACHE_DIR": str(self.uv_cache), "UV_NO_CONFIG": "1"}
-        return subprocess.run(
-            command,
-            cwd=at or self._root,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_STEP_S,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                command,
+                cwd=at or self._root,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=self.step_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ByHandError(f"{' '.join(command)[:80]}: takes more than {self.step_s:g} s") from error
 
 
 @dataclass(frozen=True)
@@ -175,11 +179,13 @@ class Benchmark:
 
     def _by_hand(self, task: Task) -> float:
         name = task.repo.replace("/", "__")
-        repository = next(path for path in (self.repos / name, self.repos / f"{name}.git") if path.is_dir())
+        there = [path for path in (self.repos / name, self.repos / f"{name}.git") if path.is_dir()]
+        if not there:
+            raise ByHandError(f"{self.repos} has no clone {name}")
         fresh = Path(tempfile.mkdtemp(dir=self.folder))
         os.sync()
         started = time.perf_counter()
-        before, after = ByHand(task, repository, fresh, self.folder / "uv").run()
+        before, after = ByHand(task, there[0], fresh, self.folder / "uv").run()
         taken = time.perf_counter() - started
         assert task.test_run is not None
         grader = Grader(task, task.test_run)

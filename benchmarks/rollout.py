@@ -75,7 +75,7 @@ def make_episodes(count: int, turns: int, seed: int) -> list[Episode]:
 
 
 def make_model(positions: int) -> "PreTrainedModel":
-    """The shape of the quickstart's stand-in (about 5M parameters), random weights."""
+    """A model of the stand-in's kind, Qwen2 of six layers, but of 5.3M parameters to its 3.2M; random weights."""
     from transformers import AutoModelForCausalLM, Qwen2Config
 
     torch.manual_seed(0)

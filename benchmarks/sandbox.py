@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -85,17 +86,27 @@ def command(*arguments: str) -> Callable[[], Awaitable[object]]:
     return run
 
 
-def docker_image() -> str | None:
-    """An image with `/bin/true` and its libraries, imported from this machine; None where no engine answers."""
+def docker_answers() -> bool:
+    """Whether there is an engine."""
     if shutil.which("docker") is None:
-        return None
-    if subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=20).returncode != 0:
-        return None
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=20).returncode == 0
+
+
+@contextmanager
+def docker_image() -> Iterator[str | None]:
+    """An image with `/bin/true` and its libraries, made from this machine and removed; None where no engine answers."""
+    if not docker_answers():
+        yield None
+        return
     listed = subprocess.run(["ldd", "/bin/true"], capture_output=True, text=True, check=True).stdout
     libraries = [word for word in listed.split() if word.startswith("/")]
     packed = subprocess.run(["tar", "-chP", "/bin/true", *libraries], capture_output=True, check=True).stdout
     subprocess.run(["docker", "import", "-", _IMAGE], input=packed, capture_output=True, check=True)
-    return _IMAGE
+    try:
+        yield _IMAGE
+    finally:
+        subprocess.run(["docker", "rmi", _IMAGE], capture_output=True, check=True)
 
 
 async def use(backend: LocalBackend, spec: SandboxSpec) -> None:
@@ -103,7 +114,9 @@ async def use(backend: LocalBackend, spec: SandboxSpec) -> None:
         await sandbox.exec("true", timeout_s=60)
 
 
-async def contenders(backend: LocalBackend, small: SandboxSpec, large: SandboxSpec) -> dict[str, Contender]:
+async def contenders(
+    backend: LocalBackend, small: SandboxSpec, large: SandboxSpec, image: str | None
+) -> dict[str, Contender]:
     found = {
         "bare bwrap": timed(command(*_BARE)),
         "create+exec+destroy": timed(lambda: use(backend, small)),
@@ -114,7 +127,6 @@ async def contenders(backend: LocalBackend, small: SandboxSpec, large: SandboxSp
             await origin.exec("echo changed > changed", timeout_s=60)
             ref = await origin.snapshot()
         found[f"fork+exec+destroy, {name}"] = timed(lambda ref=ref: use_fork(backend, ref))
-    image = docker_image()
     if image is not None:
         found["docker run"] = timed(command("docker", "run", "--rm", "--network=none", image, "/bin/true"))
     return found
@@ -157,12 +169,12 @@ async def inside(backend: LocalBackend, spec: SandboxSpec, rounds: int) -> dict[
 
 
 async def measure(rounds: int) -> dict[str, object]:
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, docker_image() as image:
         small = SandboxSpec(make_repository(Path(scratch, "small"), 10))
         large = SandboxSpec(make_repository(Path(scratch, "large"), 5_000))
         backend = LocalBackend()
         try:
-            racing = await contenders(backend, small, large)
+            racing = await contenders(backend, small, large, image)
             measured = Measured({name: [] for name in racing})
             for _ in range(rounds):
                 for name, contender in racing.items():

@@ -91,7 +91,7 @@ class Soak:
         elif self.backend == "docker":
             if containers := [name for name, owner in _containers() if owner.split(".")[-2] == str(run.pid)]:
                 self.kills["containers"] += 1
-                _docker("kill", self.chance.choice(containers))
+                _docker("kill", self.chance.choice(containers), must=False)  # it may have ended just now
         elif found := _sandboxed(run.pid):
             with suppress(ProcessLookupError):
                 os.kill(self.chance.choice(found), signal.SIGKILL)
@@ -167,8 +167,13 @@ def _containers(*options: str) -> list[tuple[str, str]]:
     return list(zip(words[::2], words[1::2], strict=True))
 
 
-def _docker(*arguments: str) -> list[str]:
+def _docker(*arguments: str, must: bool = True) -> list[str]:
+    """The words that docker says. Raises SystemExit where it fails, for then nothing is known of what is left."""
+    if shutil.which("docker") is None:
+        raise SystemExit("docker is not installed: what is left of containers cannot be told")
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode and must:
+        raise SystemExit(f"docker {arguments[0]} failed: {done.stderr.strip()}")
     return done.stdout.split()
 
 

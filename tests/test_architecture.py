@@ -11,6 +11,8 @@ FLOOR = {
     "types": 0,
     "errors": 0,
     "usage": 0,
+    "together": 0,
+    "files": 0,
     "tasks": 1,
     "sandbox": 1,
     "policy": 1,

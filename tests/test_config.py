@@ -110,6 +110,7 @@ REFUSED = [
     ("stages.rl-1.kind=dpo", ["stages.rl-1", 'kind = "rft"']),
     ("stages.rl-2.name=rl-1", ["two stages have this name"]),
     ("stages.rl-1.name=base", ["means something else"]),
+    ("run.name=a/b", ["run.name", "^[a-z0-9]"]),
     ("stages.rl-1.name=a/b", ["stages.a/b.name", "episode ids"]),
     ("evaluation.points=['rl-9']", ["evaluation.points", "'rl-9' is no stage", "rl-1, rl-2"]),
     ("evaluation.points=['rft', 'rft']", ["evaluation.points", "twice"]),

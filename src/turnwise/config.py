@@ -19,6 +19,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from turnwise.errors import RecipeError
+from turnwise.files import write_text_whole
 from turnwise.pipeline.recipe import BASE, OPERATIONAL_KEYS, Recipe, Refresh, RftStage, RlStage, SandboxTable, flat
 from turnwise.tasks.verdicts import NO_GATE
 
@@ -149,10 +150,7 @@ def claim_run_folder(recipe: Recipe, run_dir: Path) -> None:
                 f"{run_dir} holds a run of another recipe, so it cannot go on with this one:{listed}\n"
                 "give this recipe a folder of its own (--run-dir)"
             )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".toml.part")
-    draft.write_text(dump_recipe(recipe, run_dir), encoding="utf-8")
-    draft.replace(path)
+    write_text_whole(path, dump_recipe(recipe, run_dir))
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -184,6 +186,34 @@ def test_an_installed_copy_leaks_if_it_has_the_fix(gate, tmp_path, text, leaks):
     (verdict,) = gate.check(gate.task())
     assert verdict.leaks == (("/opt/copies/calc.py has the solution's calc.py",) if leaks else ())
     assert verdict.admitted is not leaks
+
+
+def test_the_last_of_many_copies_is_looked_into(gate, tmp_path):
+    """Their paths are more than a command may print."""
+    copies = [tmp_path / "copies" / f"{number:03}{'x' * 200}" / "calc.py" for number in range(350)]
+    for copy in copies:
+        copy.parent.mkdir(parents=True)
+        copy.write_text(BUGGY)
+    found = subprocess.run(["find", tmp_path / "copies", "-type", "f"], check=True, capture_output=True, text=True)
+    last = Path(found.stdout.splitlines()[-1])
+    last.write_text(FIXED)
+    mount = Mount(tmp_path / "copies", "/opt/copies")
+    gate.made.spec = replace(gate.world.spec, mounts=(*gate.world.spec.mounts, mount))
+    (verdict,) = gate.check(gate.task())
+    assert verdict.leaks == (f"/opt/copies/{last.parent.name}/calc.py has the solution's calc.py",)
+    assert verdict.fault is Fault.LEAK
+
+
+def test_more_refs_than_a_command_may_print_are_told(gate, tmp_path):
+    def many_refs(root):
+        later = git(root, "commit-tree", "-p", "HEAD", "-m", "Later", "HEAD^{tree}").strip()
+        packed = [f"{later} refs/heads/{number:03}{'x' * 200}\n" for number in range(300)]
+        (root / ".git" / "packed-refs").write_text("".join(packed))
+
+    gate.with_root(tmp_path, many_refs)
+    (verdict,) = gate.check(gate.task())
+    assert verdict.fault is Fault.LEAK
+    assert sum("refs/heads/" in leak for leak in verdict.leaks) == 300
 
 
 def test_a_failed_environment_is_refused_and_a_failed_machine_is_tried_again(gate):

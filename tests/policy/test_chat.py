@@ -189,6 +189,25 @@ async def test_retry_after_is_waited_for_by_every_session():
     assert min(later) - began >= 0.4
 
 
+async def test_sessions_that_were_held_back_together_do_not_come_back_together():
+    busy = [error(429, "slow down", retry_after="2.4")] * 10
+    with serving(in_turn(*busy, GOOD)) as server:
+        async with Asked(server, timeout_s=30) as asked:
+            await asyncio.gather(*(asked.sample(session=str(number)) for number in range(10)))
+    first, later = server.asked[:10], [request.at_s for request in server.asked[10:]]
+    assert min(later) - min(request.at_s for request in first) >= 2.4
+    assert max(later) - min(later) > 0.15, "a quarter of the wait is theirs to come back in"
+
+
+async def test_a_session_that_waits_for_its_turn_is_held_back_too():
+    with serving(in_turn(error(429, "slow down", retry_after="1.6"), GOOD)) as server:
+        async with Asked(server, requests_per_minute=60 / 0.8) as asked:
+            await asyncio.gather(*(asked.sample(session=str(number)) for number in range(3)))
+    began, *later = [request.at_s for request in server.asked]
+    assert len(later) == 3
+    assert min(later) - began >= 1.6
+
+
 async def test_a_retry_after_beyond_reason_is_not_waited_for():
     with serving(in_turn(error(429, "come back tomorrow", retry_after=str(LONGEST_ASKED_S + 1)))) as server:
         async with Asked(server) as asked:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+PAGE = "index.simple"
 PACKAGE_FILES = {
     "PKG-INFO": "Metadata-Version: 2.1\nName: turnwise-demo\nVersion: 1.0\n",
     "pyproject.toml": (
@@ -82,24 +84,35 @@ def sdist(files: dict[str, str], top: str = "turnwise_demo-1.0") -> bytes:
 
 @dataclass(frozen=True)
 class Registry:
-    """A simple index in `folder`."""
+    """A package index in `folder`."""
 
     folder: Path
     url: str
 
-    def add(self, project: str, filename: str, content: bytes, sha256: str | None = None) -> str:
-        """Serve one more file of a project; its SHA-256."""
+    def add(self, project: str, filename: str, content: bytes, sha256: str | None = None, **told: object) -> str:
+        """Serve one more file of a project, and what else the index tells of it; its SHA-256."""
         digest = hashlib.sha256(content).hexdigest()
         place = self.folder / "simple" / project
         place.mkdir(parents=True, exist_ok=True)
         (place / filename).write_bytes(content)
-        page = place / "index.html"
-        known = page.read_text() if page.exists() else ""
-        page.write_text(f'{known}<a href="{filename}#sha256={sha256 or digest}">{filename}</a><br/>\n')
+        page = place / PAGE
+        files = json.loads(page.read_text())["files"] if page.exists() else []
+        files.append({"filename": filename, "url": filename, "hashes": {"sha256": sha256 or digest}, **told})
+        page.write_text(json.dumps({"meta": {"api-version": "1.0"}, "name": project, "files": files}))
         return digest
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _Index(SimpleHTTPRequestHandler):
+    """Gives JSON for a project's folder (PEP 691), or the page for browsers where it holds one."""
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/") and not Path(self.translate_path(self.path), "index.html").exists():
+            self.path += PAGE
+        super().do_GET()
+
+    def guess_type(self, path: str) -> str:
+        return "application/vnd.pypi.simple.v1+json" if path.endswith(PAGE) else super().guess_type(path)
+
     def log_message(self, format: str, *args: object) -> None:
         """Nothing on the terminal."""
 
@@ -107,7 +120,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     folder = tmp_path_factory.mktemp("registry")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Index, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield Registry(folder, f"http://127.0.0.1:{server.server_port}/simple")
     server.shutdown()

@@ -127,6 +127,29 @@ async def test_a_package_whose_bugs_nobody_notices_is_refused(tasks, registry, c
         await make_tasks("turnwise-demo==1.0", FreshSuiteRunner(backend), EnvironmentStore(cache), options)
 
 
+class OneAtATime:
+    """Runs suites, and fails where one is running already; counts those that are."""
+
+    def __init__(self, run_suite):
+        self.run_suite, self.running = run_suite, 0
+
+    async def __call__(self, *arguments, **options):
+        self.running += 1
+        try:
+            if self.running > 1:
+                raise OSError("no room for two")
+            return await self.run_suite(*arguments, **options)
+        finally:
+            self.running -= 1
+
+
+async def test_where_a_worker_fails_the_others_have_ended_before_their_roots_go(tasks, registry, cache, backend):
+    runner = OneAtATime(FreshSuiteRunner(backend))
+    with pytest.raises(OSError, match="no room for two"):
+        await make_tasks("turnwise-demo==1.0", runner, EnvironmentStore(cache), MakeOptions(repeats=1, concurrency=2))
+    assert runner.running == 0
+
+
 async def test_a_fresh_machine_builds_everything_from_the_row(tasks, registry, tmp_path, backend):
     task = tasks[0]
     spec = await EnvironmentStore(tmp_path / "fresh").prepare(task)

@@ -1,5 +1,6 @@
 """Rows on disk: the round trip, and errors that name source, row, instance and field."""
 
+import dataclasses
 import json
 
 import pytest
@@ -31,6 +32,16 @@ def _write(path, *rows):
 def test_round_trip(tmp_path):
     write_tasks(tmp_path / "sub" / "tasks.jsonl", [TASK])
     assert read_tasks(tmp_path / "sub" / "tasks.jsonl") == [TASK]
+
+
+def test_where_a_task_cannot_be_written_the_file_is_as_it_was_and_nothing_lies_beside_it(tmp_path):
+    path = tmp_path / "tasks.jsonl"
+    write_tasks(path, [TASK])
+    unwritable = dataclasses.replace(TASK, problem_statement="a lone surrogate: \ud800")
+    with pytest.raises(UnicodeEncodeError):
+        write_tasks(path, [TASK, unwritable])
+    assert read_tasks(path) == [TASK]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_test_lists_may_be_json_strings(tmp_path):

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from turnwise.tasks.split import assign_splits
 from turnwise.types import SourceDistribution, Task
 
@@ -42,6 +44,17 @@ def test_neither_side_is_empty():
     for file in "abcdefgh":
         sides = _sides([replace(t, meta={**t.meta, "file": file}) for t in two])
         assert sorted(sides.values()) == ["heldout", "train"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 60])
+def test_no_share_and_the_whole_are_taken_at_their_word(count):
+    assert set(_sides(MANY[: 2 * count], held_out=0).values()) == {"train"}
+    assert set(_sides(MANY[: 2 * count], held_out=1).values()) == {"heldout"}
+
+
+def test_the_only_family_goes_by_its_text():
+    alone = [_sides([_task("a", f"x = {n}\n", "y\n")])["a"] for n in range(60)]
+    assert set(alone) == {"heldout", "train"}
 
 
 def test_removed_lines_are_no_bond():

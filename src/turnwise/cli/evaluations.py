@@ -1,7 +1,6 @@
 """The verbs about evaluations that were made: verify anyone's predictions, compare runs."""
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from turnwise.cli.common import leave_if_failed, plain_name, slug, until_stopped
 from turnwise.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from turnwise.evaluation import Matched, PairedDifference, Score
-
-STOPPED = 130  # the shell's own code for "ended by Ctrl-C"
 
 
 def verify(
@@ -34,7 +32,7 @@ def verify(
     """Grade anyone's predictions with the hidden tests, each in a fresh sandbox.
 
     Writes swebench's files: `logs/ID/report.json`, `logs/ID/test_output.txt`, and the run summary. The same command
-    goes on where it was stopped, and tries again what the machine failed.
+    goes on where it was stopped, and tries again what the machine failed; the exit code is 1 while that is something.
     """
     from rich.console import Console
 
@@ -45,22 +43,21 @@ def verify(
 
     given = [] if workers is None else [f"sandbox.verifications={workers}"]
     sandbox = sandbox_settings(recipe, [*(set_ or []), *given])
-    name = _slug(str(predictions.with_suffix(""))) if run_id is None else run_id
+    name = slug(str(predictions.with_suffix(""))) if run_id is None else plain_name("--run-id", run_id)
     task_set = named_tasks(tasks)
     matched = match(read_predictions(predictions), task_set)
     if not matched.pairs:
         raise InputError(f"{predictions}: no prediction is for a task of {tasks}; the first is {matched.unknown[0]!r}")
     _tell(matched)
     folder = out or Path("runs") / f"verify-{name}"
-    try:
-        summary = grade_predictions(
+    with until_stopped(f"the same command goes on with {folder}"):
+        path = grade_predictions(
             matched, task_set, folder, run_id=name, sandbox=sandbox, console=Console(), repos=repos
         )
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on with {folder}", file=sys.stderr)
-        raise typer.Exit(STOPPED) from None
-    Console().print(_verified_table(json.loads(summary.read_text())))
-    print(f"summary: {summary}")
+    summary = json.loads(path.read_text())
+    Console().print(_verified_table(summary))
+    print(f"summary: {path}")
+    leave_if_failed(summary["infra_failure_instances"], summary["submitted_instances"], "patches")
 
 
 def compare(
@@ -141,7 +138,3 @@ def _as_json(scores: Sequence["Score"], difference: "PairedDifference | None") -
 
     paired = None if difference is None else asdict(difference)
     return {"evaluations": [score.as_dict() for score in scores], "paired_difference": paired}
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip("-.")

@@ -1,13 +1,13 @@
 """The verb `turnwise tasks mine`: tasks out of a repository's own past."""
 
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from turnwise.cli.tasks import STOPPED, Backend, SandboxRecipe, SandboxSet, backend_key, bar, show_funnel
+from turnwise.cli.common import leave_if_failed, until_stopped
+from turnwise.cli.tasks import Backend, SandboxRecipe, SandboxSet, backend_key, bar, show_funnel
 from turnwise.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def mine(
     """Make tasks of a repository's own past: commits that mended something and brought the tests for it.
 
     Each candidate is built, its tests are run without and with its fix, and what is left goes through the gate. The
-    same command goes on where it was stopped. `turnwise train` takes the files as `--set tasks.path=FILE` and
+    same command goes on where it was stopped, and tries again what the machine failed; the exit code is 1 while that is
+    something. `turnwise train` takes the files as `--set tasks.path=FILE` and
     `--set tasks.gate=FILE`.
     """
     from rich.console import Console
@@ -51,6 +52,7 @@ def mine(
     from turnwise.config import sandbox_settings
     from turnwise.pipeline.mining import Mining, mine_tasks, mining_steps
     from turnwise.tasks.mine import Rules, find_candidates, open_history, repository_name
+    from turnwise.tasks.verdicts import Fault
 
     if out.suffix != ".jsonl":  # what its rows are is told by its name when it is read again
         raise InputError(f"{out}: should be a .jsonl file")
@@ -61,24 +63,24 @@ def mine(
     with Console(stderr=True).status("looking for commits that mend something"):
         prospects = find_candidates(history, tip, repository_name(history, repo), rules, tries)
     verdicts_file = gate or out.with_name(f"{out.stem}.gate.jsonl")
-    try:
-        with bar("mining", len(prospects.candidates)) as advance:
-            verdicts = mine_tasks(
-                prospects.candidates,
-                history.folder,
-                out,
-                verdicts_file,
-                sandbox=settings,
-                options=options,
-                tell=lambda mined: advance(_mined_line(mined)),
-            )
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on with {out} and {verdicts_file}", file=sys.stderr)
-        raise typer.Exit(STOPPED) from None
+    words = f"the same command goes on with {out} and {verdicts_file}"
+    with until_stopped(words), bar("mining", len(prospects.candidates)) as advance:
+        verdicts = mine_tasks(
+            prospects.candidates,
+            history.folder,
+            out,
+            verdicts_file,
+            sandbox=settings,
+            options=options,
+            tell=lambda mined: advance(_mined_line(mined)),
+        )
     show_funnel("mine", "commits looked at", prospects.commits, mining_steps(prospects, verdicts))
     admitted = sum(verdict.admitted for verdict in verdicts.values())
     tasks = "1 task" if admitted == 1 else f"{admitted} tasks"
     print(f"{tasks} → {out}, verdicts → {verdicts_file}" if admitted else "no task was admitted")
+    if not 0 < limit <= admitted:  # else nothing more is tried
+        failed = sum(verdict.fault is Fault.INFRASTRUCTURE for verdict in verdicts.values())
+        leave_if_failed(failed, len(verdicts), "candidates")
 
 
 def _mined_line(mined: "Mined") -> str:

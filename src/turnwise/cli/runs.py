@@ -1,13 +1,13 @@
 """The verbs that make and read runs: train, quickstart, eval, report, export."""
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from turnwise.cli.common import slug, until_stopped
 from turnwise.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from turnwise.config import Recipe
 
-STOPPED = 130  # the shell's own code for "ended by Ctrl-C"
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the recipe, for example `stages.rl-1.lr=1e-4`."),
@@ -83,7 +82,7 @@ def evaluate(
     given += [] if repos is None else [f"tasks.repos={json.dumps(str(repos))}"]
     scored = evaluation_recipe(
         recipe,
-        name="eval-" + re.sub(r"[^a-z0-9_.-]+", "-", model.lower()).strip("-."),
+        name=f"eval-{slug(model)}",
         model=model,
         evaluation={"runs": runs, "k": k or runs} | ({} if limit is None else {"tasks": limit}),
         overrides=[*given, *_overrides(seed, None, set_)],
@@ -143,11 +142,8 @@ def _train(recipe: "Recipe", run_dir: Path) -> None:
         print(f"{run_dir} is finished; remove it to run the recipe anew, or give another --run-dir")
         finish(run_dir)
     else:
-        try:
+        with until_stopped(f"the same command goes on with {run_dir}"):
             run_recipe(recipe, run_dir, console=Console(), after_stage=finish)
-        except KeyboardInterrupt:
-            print(f"\nstopped; the same command goes on with {run_dir}", file=sys.stderr)
-            raise typer.Exit(STOPPED) from None
     _show_summary(run_dir)
 
 

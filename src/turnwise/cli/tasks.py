@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from turnwise.cli.common import leave_if_failed, until_stopped
 from turnwise.errors import InputError, TaskError, TurnwiseError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from turnwise.tasks.verdicts import GateVerdict
     from turnwise.types import Task
 
-STOPPED = 130  # the shell's own code for "ended by Ctrl-C"
 app = typer.Typer(no_args_is_help=True, help="Make tasks from real packages; read and choose tasks of any source.")
 SOURCE_HELP = (
     "Rows of any known format: a .jsonl, .json or .parquet file, or a Hugging Face dataset `org/name[:split]`; "
@@ -83,7 +83,8 @@ def make(
         else:
             print(f"{requirement}: {len(made)} tasks, {', '.join(_split_counts(made))}")
 
-    found = make_task_file(packages, out, options, lambda task: print(_task_line(task), flush=True), tell)
+    with until_stopped(f"{out} holds the packages that were finished, if any"):
+        found = make_task_file(packages, out, options, lambda task: print(_task_line(task), flush=True), tell)
     print(f"{len(found)} tasks" + (f" → {out}" if found else ""))
     if failed:
         raise typer.Exit(1)
@@ -108,7 +109,7 @@ def build(
     if repos is not None and not repos.is_dir():
         raise InputError(f"--repos {repos}: no such folder")
     tasks, refused = _chosen(source, select, None)
-    with bar("building", len(tasks)) as advance:
+    with until_stopped("the same command goes on"), bar("building", len(tasks)) as advance:
 
         def tell(task: "Task", outcome: Built | TurnwiseError) -> None:
             advance(_build_line(task, outcome))
@@ -135,30 +136,29 @@ def validate(
 ) -> None:
     """The gate: find out by running them which tasks may be trained on, and write a JSON line a task.
 
-    A task is admitted if its gold patch resolves it in every run and doing nothing does not, all tests end as the row
-    says, no test needs network, and the sandbox shows nothing of the solution. The same command goes on where it was
-    stopped, and tries again what the machine failed. `turnwise train` takes the file as `--set tasks.gate=FILE`.
+    A task is admitted if its gold patch resolves it in every run and doing nothing does not, no test needs network, and
+    the sandbox shows nothing of the solution. The same command goes on where it was stopped, and tries again what the
+    machine failed; the exit code is 1 while that is something. `turnwise train` takes the file as
+    `--set tasks.gate=FILE`.
     """
     from turnwise.config import sandbox_settings
     from turnwise.pipeline.validation import validate_tasks
+    from turnwise.tasks.verdicts import Fault
 
     settings = sandbox_settings(recipe, [*(set_ or []), *backend_key(sandbox)])
     tasks, refused = _chosen(source, select, split)
-    try:
-        with bar("validating", len(tasks)) as advance:
-            verdicts = validate_tasks(
-                tasks,
-                out,
-                sandbox=settings,
-                repeats=repeats,
-                workers=workers,
-                repos=repos,
-                tell=lambda verdict: advance(_verdict_line(verdict)),
-            )
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on with {out}", file=sys.stderr)
-        raise typer.Exit(STOPPED) from None
+    with until_stopped(f"the same command goes on with {out}"), bar("validating", len(tasks)) as advance:
+        verdicts = validate_tasks(
+            tasks,
+            out,
+            sandbox=settings,
+            repeats=repeats,
+            workers=workers,
+            repos=repos,
+            tell=lambda verdict: advance(_verdict_line(verdict)),
+        )
     _show_verdicts(verdicts)
+    leave_if_failed(sum(verdict.fault is Fault.INFRASTRUCTURE for verdict in verdicts), len(tasks), "tasks")
     _leave_if(refused)
 
 

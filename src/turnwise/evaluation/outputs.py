@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from turnwise.evaluation.evaluate import PURPOSE
-from turnwise.store import Journal, StoredEpisode, export_predictions, export_traj, write_whole
+from turnwise.files import write_whole
+from turnwise.store import Journal, StoredEpisode, export_predictions, export_traj
 from turnwise.types import Verdict, VerdictKind
 
 SCHEMA_VERSION = 2

@@ -21,6 +21,7 @@ from turnwise.pipeline.workshop import open_backend, open_environments
 from turnwise.rollout import Environments, Verifier
 from turnwise.sandbox import SandboxBackend
 from turnwise.store import EpisodeKey, Journal, StoredEpisode
+from turnwise.together import together
 from turnwise.types import StopReason, Task
 
 STAGE = "predictions"
@@ -97,12 +98,7 @@ async def _grade_all(
     )
     before = journal.failures_by_cause()
     with progress.phase("verify", len(matched.pairs), unit="patches") as phase:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for task, _ in matched.pairs:
-                    group.create_task(_grade(task, journal, verifier, phase, before))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        await together(_grade(task, journal, verifier, phase, before) for task, _ in matched.pairs)
 
 
 async def _grade(task: Task, journal: Journal, verifier: Verifier, phase: Phase, before: dict[str, int]) -> None:

@@ -18,6 +18,7 @@ from turnwise.tasks.filters import Step
 from turnwise.tasks.gate import IDLE_PATCH
 from turnwise.tasks.mine import Candidate, Measured, MinedFile, Prospects, settle_tests, told_problem, told_symptom
 from turnwise.tasks.verdicts import Fault, GateVerdict, VerdictFile
+from turnwise.together import together
 from turnwise.types import SuiteResult, Task, TestRun
 
 
@@ -170,12 +171,7 @@ async def _try_all(gate: Gate, books: _Books, workers: int, tell: Callable[[Mine
             if books.keep(mined):
                 tell(mined)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(work())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    await together(work() for _ in range(workers))
 
 
 class _Trial:

@@ -56,7 +56,7 @@ def _rate(value: Any) -> Any:
 class RunTable(Table):
     """`[run]`: what the run is called and the one seed that every choice derives from."""
 
-    name: str = Field(pattern=_NAME.pattern)
+    name: str = Field(pattern=f"^{_NAME.pattern}$")
     seed: int = Field(default=0, ge=0)
 
 

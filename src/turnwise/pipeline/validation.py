@@ -14,8 +14,9 @@ from turnwise.rewards import read_command, require_graders, verify
 from turnwise.sandbox import Sandbox, SandboxBackend
 from turnwise.store.lock import lock_run
 from turnwise.tasks import Built, check_task
-from turnwise.tasks.leaks import MAX_COPIES, Finds, Search, shows_fix
+from turnwise.tasks.leaks import FINDS, Finds, Search, shows_fix
 from turnwise.tasks.verdicts import Fault, GateVerdict, VerdictFile
+from turnwise.together import together
 from turnwise.types import ExecResult, SandboxSpec, Task, Verdict, VerdictKind
 
 Tell = Callable[[GateVerdict], None]
@@ -86,12 +87,7 @@ async def _check_all(gate: "Gate", tasks: Sequence[Task], workers: int, keep: Te
             verdict = await gate.verdict(task)
         keep(verdict)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for task in tasks:
-                group.create_task(one(task))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    await together(one(task) for task in tasks)
 
 
 @dataclass(frozen=True)
@@ -171,14 +167,14 @@ class SandboxTrials:
             done = await sandbox.exec(search.command, _SEARCH_TIMEOUT_S)
             if done.exit_code:
                 raise SandboxError(f"the repository in the sandbox cannot be searched: {_last_line(done)}")
-            finds = search.told(done.output)
+            finds = search.told((await sandbox.read(FINDS)).decode("utf-8", errors="replace"))
             leaks = [*finds.leaks, *await self._copies(sandbox, search, finds)]
             await self._require_fitting_tests(sandbox)
         return leaks
 
     async def _copies(self, sandbox: Sandbox, search: Search, finds: Finds) -> list[str]:
         leaks = []
-        for path in finds.copies[:MAX_COPIES]:
+        for path in finds.copies:
             copy = await _text(sandbox, path)
             for place in search.places(path):
                 if shows_fix(copy, await _text(sandbox, place), search.added[place]):

@@ -24,8 +24,9 @@ class ChatPolicy:
 
     A request carries the model, the messages and the fields of `request`, nothing else. What fails is tried again up to
     `attempts` times, after the time that Retry-After asks for or an exponential back-off from `first_wait_s`, and each
-    failure is told to `on_failure(cause, session, detail)`. A 429 holds back every session. At most
-    `requests_per_minute` are begun, evenly spaced; as many run at once as there are callers.
+    failure is told to `on_failure(cause, session, detail)`. A 429 holds back every session, also those that wait for
+    their turn, and each comes back at a moment of its own. At most `requests_per_minute` are begun, evenly spaced; as
+    many run at once as there are callers.
 
     >>> endpoint = Endpoint("http://localhost:8000/v1", "Qwen/Qwen3-8B", None, None, timeout_s=60)  # doctest: +SKIP
     >>> policy = ChatPolicy(endpoint, request={"temperature": 0.7})  # doctest: +SKIP
@@ -47,7 +48,9 @@ class ChatPolicy:
         self._first_wait_s = first_wait_s
         self._spacing_s = 60.0 / requests_per_minute if requests_per_minute else 0.0
         self._on_failure = on_failure
-        self._next_start_s = 0.0  # by the loop's clock
+        self._next_start_s = 0.0  # by the loop's clock, as is the next
+        self._held_until_s = 0.0
+        self._spread_s = 0.0
 
     @property
     def version(self) -> int:
@@ -85,11 +88,18 @@ class ChatPolicy:
         raise PolicyError(f"{last} ({last.cause}, {self._attempts} attempts)") from last
 
     async def _wait_for_turn(self) -> None:
-        """Take the next free start; the loop's one thread makes taking it atomic."""
-        now = asyncio.get_running_loop().time()
-        start = max(now, self._next_start_s)
-        self._next_start_s = start + self._spacing_s
-        await asyncio.sleep(start - now)
+        """Take the next free start, and another one where a 429 came before it; the one thread makes taking atomic."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            now = clock()
+            if now < self._held_until_s:
+                await asyncio.sleep(self._held_until_s - now + random.uniform(0.0, self._spread_s))
+                continue
+            start = max(now, self._next_start_s)
+            self._next_start_s = start + self._spacing_s
+            await asyncio.sleep(start - now)
+            if self._held_until_s <= clock():
+                return
 
     async def _back_off(self, failure: EndpointFailure, attempt: int) -> None:
         if failure.wait_s is not None and failure.wait_s > LONGEST_ASKED_S:
@@ -99,9 +109,15 @@ class ChatPolicy:
             min(self._first_wait_s * 2**attempt, LONGEST_WAIT_S) * spread if failure.wait_s is None else failure.wait_s
         )
         if failure.cause == "endpoint_rate_limited":
-            self._next_start_s = max(self._next_start_s, asyncio.get_running_loop().time() + wait_s)
+            self._hold_back(wait_s)
         else:
             await asyncio.sleep(wait_s)
+
+    def _hold_back(self, wait_s: float) -> None:
+        """Let no session ask for so long, nor all of them at the moment that it is over."""
+        until = asyncio.get_running_loop().time() + wait_s
+        if until > self._held_until_s:
+            self._held_until_s, self._spread_s = until, wait_s / 4
 
     async def end_session(self, session: str) -> None:
         """An endpoint keeps no sessions."""

@@ -1,7 +1,8 @@
 """Conversations as ids that can be read back: what stands for tokens where an endpoint keeps its own to itself.
 
 An endpoint takes messages, while a policy takes ids. So a conversation is written as the UTF-8 bytes of its messages
-(ids 0-255), each between the mark of its role and END; `messages` reads them back exactly as they were.
+(ids 0-255), each between the mark of its role and END; `decode_messages` reads them back as they were, but for lone
+surrogates, which UTF-8 cannot say: they become "?".
 """
 
 from collections.abc import Iterable, Iterator, Sequence

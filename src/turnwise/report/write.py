@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from turnwise.errors import InputError, StoreError
+from turnwise.errors import InputError
+from turnwise.files import write_text_whole
 from turnwise.report.read import read_run
 from turnwise.report.record import RunRecord
 
@@ -18,12 +19,12 @@ def write_report(run_dir: Path) -> None:
     missing (the summary is written all the same); StoreError where a file cannot be written.
     """
     run = read_run(run_dir)
-    _replace(run_dir / "summary.json", json.dumps(summary(run), indent=2) + "\n")
+    write_text_whole(run_dir / "summary.json", json.dumps(summary(run), indent=2) + "\n")
     try:
         from turnwise.report.page import render_page
     except ModuleNotFoundError as error:
         raise InputError(f"report.html needs {error.name}: pip install 'turnwise[report]'") from error
-    _replace(run_dir / "report.html", render_page(run))
+    write_text_whole(run_dir / "report.html", render_page(run))
 
 
 def summary(run: RunRecord) -> Mapping[str, Any]:
@@ -39,14 +40,3 @@ def summary(run: RunRecord) -> Mapping[str, Any]:
         "infra_failures": dict(run.infra_failures),
         **counted,
     }
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)

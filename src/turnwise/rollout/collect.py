@@ -16,6 +16,7 @@ from turnwise.rollout.episode import run_episode
 from turnwise.rollout.verification import Verifier
 from turnwise.sandbox import Sandbox, SandboxBackend
 from turnwise.store import EpisodeKey, Journal
+from turnwise.together import together
 from turnwise.types import Group, StopReason, Task, Trajectory
 
 START_TIMEOUT_S = 120.0  # for a sandbox to come up
@@ -83,12 +84,8 @@ class Collector:
         journal to go on from. Raises InfrastructureError where every single episode failed: what is broken is no
         accident, and once it is mended the same call tries them all again.
         """
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(self._one(request, progress)) for request in requests]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        collected = [done for done in (task.result() for task in running) if done is not None]
+        ended = await together(self._one(request, progress) for request in requests)
+        collected = [trajectory for trajectory in ended if trajectory is not None]
         if requests and not collected:
             self._journal.forget(request.key for request in requests)
             causes = ", ".join(f"{count} {cause}" for cause, count in self._journal.failures_by_cause().items())

@@ -6,7 +6,6 @@ from turnwise.store.export import (
     export_parquet,
     export_predictions,
     export_traj,
-    write_whole,
 )
 from turnwise.store.journal import Journal
 from turnwise.store.rows import EpisodeKey, EpisodeSummary, Evaluation, InfraFailure, StoredEpisode, StoredTurn, Update
@@ -25,5 +24,4 @@ __all__ = [
     "export_parquet",
     "export_predictions",
     "export_traj",
-    "write_whole",
 ]

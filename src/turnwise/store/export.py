@@ -5,14 +5,13 @@ at all.
 """
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-from turnwise.errors import InputError, StoreError
+from turnwise.errors import InputError
+from turnwise.files import write_whole
 from turnwise.store.journal import Journal
 from turnwise.store.rows import EpisodeKey, StoredEpisode
 from turnwise.types import Trajectory
@@ -165,19 +164,3 @@ def _tokens(trajectory: Trajectory, prices: Prices | None) -> dict[str, float]:
         return {"tokens_sent": total.prompt_tokens, "tokens_received": total.completion_tokens, **cost}
     sampled = int(trajectory.action_mask_T.sum())
     return {"tokens_sent": len(trajectory.token_ids_T) - sampled, "tokens_received": sampled}
-
-
-@contextmanager
-def write_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to fill, in a folder made if needed: it appears whole when the block ends. Raises StoreError."""
-    part = path.with_name(path.name + f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as out:
-                yield out
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from turnwise.errors import TurnwiseError
 from turnwise.tasks.checkout import Built
 from turnwise.tasks.environment import EnvironmentStore
+from turnwise.together import together
 from turnwise.types import Task
 
 Tell = Callable[[Task, Built | TurnwiseError], None]
@@ -14,7 +15,7 @@ Tell = Callable[[Task, Built | TurnwiseError], None]
 async def build_all(store: EnvironmentStore, tasks: Sequence[Task], workers: int, tell: Tell) -> int:
     """Build the environments of `tasks`, `workers` at once, and tell each as it ends; how many failed.
 
-    When this is cancelled, what is being built ends at once and leaves nothing.
+    When this is cancelled, or `tell` raises, what is being built ends at once and leaves nothing.
     """
     turn = asyncio.Semaphore(workers)
 
@@ -28,6 +29,6 @@ async def build_all(store: EnvironmentStore, tasks: Sequence[Task], workers: int
         return isinstance(outcome, TurnwiseError)
 
     try:
-        return sum(await asyncio.gather(*(one(task) for task in tasks)))
+        return sum(await together(one(task) for task in tasks))
     finally:
         store.stop()

@@ -3,12 +3,24 @@
 import fcntl
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+from turnwise.errors import TaskError
 
 _HELD = ".held"  # locked by the process whose scratch folder it lies in
+_LOOK_EVERY_S = 0.1
+
+
+class BuildingStopped(TaskError):
+    """What was being built, or waited for, is no longer wanted."""
+
+    def __init__(self) -> None:
+        super().__init__("building was stopped")
 
 
 def default_cache_dir() -> Path:
@@ -17,22 +29,40 @@ def default_cache_dir() -> Path:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that stands beside `path`; it goes with its holder, however that ends."""
+def locked(path: Path, stopped: threading.Event | None = None) -> Iterator[None]:
+    """Hold the lock that stands beside `path`; it goes with its holder, however that ends.
+
+    Raises BuildingStopped when `stopped` is set while another holds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f".{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if stopped is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            _lock_unless_stopped(file, stopped)
         yield
 
 
-def made_once(path: Path, build: Callable[[Path], None]) -> Path:
+def _lock_unless_stopped(file: IO[str], stopped: threading.Event) -> None:
+    while not stopped.is_set():
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stopped.wait(_LOOK_EVERY_S)
+        else:
+            return
+    raise BuildingStopped
+
+
+def made_once(path: Path, build: Callable[[Path], None], stopped: threading.Event | None = None) -> Path:
     """The folder at `path`, built in a folder beside it and renamed when it does not exist yet.
 
-    Safe under concurrent callers, threads and processes; a killed build leaves nothing that is taken for whole.
+    Safe under concurrent callers, threads and processes; a killed build leaves nothing that is taken for whole. Raises
+    BuildingStopped when `stopped` is set while another builds it.
     """
     if path.exists():
         return path
-    with locked(path):
+    with locked(path, stopped):
         if path.exists():
             return path
         making = path.with_name(f".making-{path.name}")

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from turnwise.tasks.diffs import added_lines
 from turnwise.types import Task
 
-MAX_COPIES = 100
+FINDS = "/tmp/turnwise-finds"
 _MIN_LINE = 8  # shorter lines ("else:", "pass") are the same in all code
 _SCRIPT = """(
 export GIT_NO_REPLACE_OBJECTS=1 LC_ALL=C
@@ -38,14 +38,14 @@ find / \\( -path /proc -o -path /sys -o -path /dev -o -path "$PWD/.git" -o -path
     printf '%%s\\n' "${path#"$PWD"/}" | grep -qxFf "$found/tracked" || echo "file $path"
 done
 rm -rf "$found"
-)"""
+) >%(finds)s"""
 
 
 @dataclass(frozen=True)
 class Search:
-    """The search of one task's sandbox: `command` runs at the repository's root, and `told` reads what it prints.
+    """The search of one task's sandbox: `command` runs at the repository's root, and `told` reads what it found.
 
-    >>> Search(task).told(output).leaks  # doctest: +SKIP
+    >>> Search(task).told(finds).leaks  # doctest: +SKIP
     ('commit 0a7b93c2ee51 is not of the base',)
     """
 
@@ -53,7 +53,10 @@ class Search:
 
     @property
     def command(self) -> str:
-        """A shell command; exit code 0 unless the repository cannot be read."""
+        """A shell command that writes the file `FINDS`, for what a command prints is cut where it is long.
+
+        Exit code 0 unless the repository cannot be read.
+        """
         blobs = re.findall(
             r"^index [0-9a-f]+\.\.([0-9a-f]{7,40})\b", f"{self.task.patch}\n{self.task.test_patch}", re.MULTILINE
         )
@@ -62,6 +65,7 @@ class Search:
             "base": shlex.quote(self.task.base_commit),
             "blobs": "|".join(f"^{blob}" for blob in blobs if blob.strip("0")) or "^$",
             "names": names or "-false",
+            "finds": FINDS,
         }
 
     @property
@@ -69,14 +73,13 @@ class Search:
         """What gold and hidden tests' patches add, by file."""
         return added_lines(self.task.test_patch) | added_lines(self.task.patch)
 
-    def told(self, output: str) -> "Finds":
-        """What the command printed. The base itself, under whatever id it goes, is no leak."""
-        rows = [line.split(" ", 2) for line in output.splitlines()]
+    def told(self, finds: str) -> "Finds":
+        """What the command wrote. The base itself, under whatever id it goes, is no leak."""
+        lines = finds.split("\n")[:-1]
+        rows = [line.split(" ", 2) for line in lines]
         head, base = ([row[1] for row in rows if row[0] == what] for what in ("head", "base"))
         leaks = [text for row in rows if head != base or row[1] not in head for text in _leak(row)]
-        return Finds(
-            tuple(dict.fromkeys(leaks)), tuple(line[5:] for line in output.splitlines() if line[:5] == "file ")
-        )
+        return Finds(tuple(dict.fromkeys(leaks)), tuple(line[5:] for line in lines if line[:5] == "file "))
 
     def places(self, path: str) -> list[str]:
         """The repository's files that a file found elsewhere may be a copy of."""

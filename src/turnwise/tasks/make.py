@@ -18,6 +18,7 @@ from turnwise.tasks.options import MakeOptions
 from turnwise.tasks.package import Package, open_package
 from turnwise.tasks.repository import diff, start_repository
 from turnwise.tasks.split import assign_splits
+from turnwise.together import together
 from turnwise.types import SuiteResult, Task
 
 _MAX_CHANGED_LINES = 4
@@ -64,7 +65,7 @@ async def make_tasks(
         queue = _candidates(package, options)
         workers = [_Worker(package, run_suite, options, index) for index in range(max(1, options.concurrency))]
         found: list[Task] = []
-        await asyncio.gather(*(worker.work(queue, found, on_task) for worker in workers))
+        await together(worker.work(queue, found, on_task) for worker in workers)
     finally:
         package.close()
     if not found:

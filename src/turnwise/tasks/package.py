@@ -5,12 +5,12 @@ import json
 import re
 import shutil
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from turnwise.errors import TaskError
+from turnwise.files import write_text_whole
 from turnwise.tasks.baseline import (
     FileBaseline,
     Place,
@@ -26,6 +26,7 @@ from turnwise.tasks.options import MakeOptions
 from turnwise.tasks.python_environment import PythonEnvironment
 from turnwise.tasks.requirements import declared_requirements
 from turnwise.tasks.sdist import Sdist, fetch_sdist
+from turnwise.together import together
 from turnwise.types import SandboxSpec, SourceDistribution, SuiteResult
 
 _SUITE_TIMEOUT_S = 600.0
@@ -121,7 +122,7 @@ async def _measure(
         async with free:
             return await run_baseline(run_suite, spec, file, places, options.repeats, options.max_test_s)
 
-    found = await asyncio.gather(*map(measured, test_files))
+    found = await together(map(measured, test_files))
     return {file: base for file, base in zip(test_files, found, strict=True) if base is not None}
 
 
@@ -196,10 +197,7 @@ class _Builder:
 
     def _take_note(self, environment: SourceDistribution, modules: Sequence[str]) -> None:
         found = {"requirements": environment.requirements, "import_paths": environment.import_paths}
-        self._note.parent.mkdir(exist_ok=True)
-        making = self._note.with_name(f".{uuid.uuid4().hex}")
-        making.write_text(json.dumps({**found, "modules": modules, "complaint": self.complaint}))
-        making.replace(self._note)
+        write_text_whole(self._note, json.dumps({**found, "modules": modules, "complaint": self.complaint}))
 
     def _install(self, draft: PythonEnvironment) -> tuple[tuple[str, ...], tuple[str, ...]]:
         draft.create()

@@ -1,12 +1,12 @@
 """Tasks from rows and back: every known format is read (formats/), our own is written."""
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from turnwise.errors import TaskError
+from turnwise.files import write_whole
 from turnwise.tasks.formats import row, task_of
 from turnwise.tasks.sources import Placed, raw_rows
 from turnwise.types import Task
@@ -71,11 +71,7 @@ def _task(placed: Placed) -> Task | TaskError:
 
 
 def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
-    """Write tasks as JSON lines; the file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
+    """Write tasks as JSON lines; the file appears whole or not at all. Raises StoreError where it cannot."""
+    with write_whole(Path(path)) as file:
         for task in tasks:
-            file.write(json.dumps(row(task), ensure_ascii=False) + "\n")
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+            file.write(json.dumps(row(task), ensure_ascii=False).encode() + b"\n")

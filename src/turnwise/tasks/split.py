@@ -14,13 +14,14 @@ def assign_splits(tasks: Sequence[Task], held_out: float) -> list[Task]:
 
     Bugs of one file whose right lines or whose wrong lines read the same go to the same side together. The side follows
     from their text alone: making more tasks later moves none of those made before, unless it joins two such families
-    or one side would have been empty.
+    or one side would have been empty, which with two families or more neither is for a share between 0 and 1.
     """
     family = _families(tasks)
     shares = {root: _share(root) for root in family}
-    # With two families or more neither side stays empty, however few tasks there are.
-    least, most = min(shares.values()), max(shares.values())
-    sides = {root: least == share or (share < held_out and share < most) for root, share in shares.items()}
+    sides = {root: share < held_out for root, share in shares.items()}
+    if 0 < held_out < 1 and len(shares) > 1:
+        sides[min(shares, key=shares.__getitem__)] = True
+        sides[max(shares, key=shares.__getitem__)] = False
     return [
         replace(task, meta={"split": HELD_OUT if sides[root] else TRAIN, **task.meta})
         for task, root in zip(tasks, family, strict=True)

@@ -9,6 +9,7 @@ from typing import IO
 from pydantic import BaseModel, ValidationError
 
 from turnwise.errors import InputError, TaskError
+from turnwise.files import write_text_whole
 from turnwise.types import Checkout, Task
 
 NO_GATE = "none"
@@ -65,10 +66,7 @@ class VerdictFile:
         self._path = path
         held = _parse(_without_torn_line(path), path)
         self.verdicts = {name: one for name, one in held.items() if one.fault is not Fault.INFRASTRUCTURE}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".part")
-        draft.write_text("".join(_line(verdict) for verdict in self.verdicts.values()), encoding="utf-8")
-        draft.replace(path)
+        write_text_whole(path, "".join(_line(verdict) for verdict in self.verdicts.values()))
 
     def add(self, verdict: GateVerdict) -> None:
         """Append a verdict; it is on the disk when this returns."""

@@ -1,7 +1,9 @@
 """Environments built for real, by uv in bubblewrap, and used by real sandboxes."""
 
+import asyncio
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -210,6 +212,20 @@ async def test_one_that_fails_does_not_stop_the_others(cache, upstream):
     assert len(told) == 3
 
 
+async def test_where_telling_fails_nothing_goes_on_and_the_error_is_plain(upstream, tmp_path):
+    told = []
+
+    def tell(task, outcome):
+        told.append(outcome)
+        raise BrokenPipeError("nobody reads on")
+
+    tasks = [upstream.task(python="3.1"), upstream.task(install=("sleep 1234.5",))]
+    with pytest.raises(BrokenPipeError, match="nobody reads on"):
+        await build_all(EnvironmentStore(tmp_path, upstream.repos), tasks, 2, tell)
+    await asyncio.sleep(1.5)  # in which the other one is ended, and would be told
+    assert len(told) == 1
+
+
 def test_building_can_be_stopped(upstream, tmp_path):
     store = CheckoutStore(tmp_path, upstream.repos)
     threading.Timer(1.5, store.stop).start()
@@ -217,6 +233,17 @@ def test_building_can_be_stopped(upstream, tmp_path):
         store.build(upstream.task(pre_install=("sleep 1234.5",)))
     assert "sleep 1234.5" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert not list((tmp_path / "checkouts").glob(".making*"))
+
+
+def test_cloning_can_be_stopped(upstream, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = CheckoutStore(tmp_path, host=f"git://127.0.0.1:{silent.getsockname()[1]}")
+        threading.Timer(0.5, store.stop).start()
+        with pytest.raises(TaskError, match="building was stopped"):
+            store.build(upstream.task())
+        running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+        assert f"127.0.0.1:{silent.getsockname()[1]}" not in running
+    assert not list(tmp_path.glob("*/.making*"))
 
 
 def test_a_task_of_a_package_is_no_checkout(store, upstream):

@@ -10,17 +10,16 @@ import shutil
 import subprocess
 import sysconfig
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from turnwise.errors import InputError, SandboxError, TaskError
+from turnwise.errors import InputError, SandboxError
 from turnwise.tasks.checkout.pythons import HostPython
+from turnwise.tasks.checkout.watch import watch
 
 ENV, WORKDIR = "/opt/env", "/testbed"
 _CACHE, _UV, _NOTES = "/opt/cache", "/opt/uv", "/opt/notes"
-_LOOK_EVERY_S = 0.5
 _INDEX_S = 120.0
 _UNANSWERED = re.compile(r"error sending request|Request failed after|HTTP status (client|server) error \((429|5\d\d)")
 DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|os error 28\b")
@@ -107,9 +106,9 @@ class Bench:
         """Run uv on the bench. Raises SandboxError where the package index does not answer: that is no row's fault."""
         command = [f"{_UV}/uv", *arguments]
         done = self.run(command, timeout_s, **variables)
+        if not done.exit_code or not _UNANSWERED.search(done.output):
+            return done
         for pause_s in (0.0, *self.patience_s):
-            if not done.exit_code or not _UNANSWERED.search(done.output):
-                return done
             self.stopped.wait(pause_s)
             if self._index_answers(variables):
                 return self.run(command, timeout_s, **variables)
@@ -162,18 +161,12 @@ class Bench:
         return Done(process.returncode, output)
 
     def _watch(self, process: subprocess.Popen[str], timeout_s: float) -> tuple[str, bool]:
-        """The output of a process, and whether it ended in time. Raises TaskError when all building is stopped."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                return process.communicate(timeout=_LOOK_EVERY_S)[0], True
-            except subprocess.TimeoutExpired:
-                late = time.monotonic() > deadline
-                if self.stopped.is_set():
-                    raise TaskError("building was stopped") from None
-            if late:
-                process.kill()
-                return process.communicate()[0], False
+        """The output of a process, and whether it ended in time. Raises BuildingStopped."""
+        try:
+            return watch(process, timeout_s, self.stopped)[0], True
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.communicate()[0], False
 
     def _bwrap(self, variables: Mapping[str, str]) -> list[str]:
         bwrap = shutil.which("bwrap")

@@ -33,7 +33,9 @@ _TELLS_ALL, _TELLS_ALL_SINCE = Version("6.0"), date(2020, 12, 31)
 
 @dataclass(frozen=True)
 class Built:
-    """What was built: seconds, the Python, and what of the row could not be had.
+    """What was built: seconds, the Python and where it lies (`prefix`), and what of the row could not be had.
+
+    Where the row's image is the environment, `prefix` is the image and `python` is empty: nobody looked into it.
 
     >>> Built(7.5, "/usr", "3.11.2", ("apt-get install gcc: the system's packages are not installed",)).python
     '3.11.2'

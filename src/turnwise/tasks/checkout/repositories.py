@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import subprocess
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from turnwise.errors import TaskError
 from turnwise.tasks.cache import locked, made_once
+from turnwise.tasks.checkout.watch import watch
 from turnwise.types import Task
 
 GITHUB = "https://github.com"
@@ -24,17 +27,20 @@ _DESCRIBED = re.compile(r"^(?:.*?[^0-9.])??v?(?P<tag>\d+(?:[._]\d+)*\S*?)-(?P<di
 class History:
     """A git repository that holds a task's base commit. Nothing is ever written to it.
 
+    When `stopped` is set, what git is doing ends, with BuildingStopped.
+
     >>> History(Path("mirrors/psf__requests.git"), "psf__requests-2317").folder.name
     'psf__requests.git'
     """
 
     folder: Path
     instance_id: str
+    stopped: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def git(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """What git says. Raises TaskError naming the task and the repository when it fails or hangs."""
         try:
-            done = run_git(self.folder, arguments, _READ_TIMEOUT_S, stdin)
+            done = self._run(arguments, stdin)
         except subprocess.TimeoutExpired as error:
             raise TaskError(
                 f"{self.instance_id}: git {arguments[0]} in {self.folder} took over {_READ_TIMEOUT_S:g} s"
@@ -47,7 +53,7 @@ class History:
     def has(self, commit: str) -> bool:
         """Whether the commit is there."""
         arguments = ("cat-file", "-e", f"{commit}^{{commit}}")
-        return run_git(self.folder, arguments, _READ_TIMEOUT_S).returncode == 0
+        return self._run(arguments).returncode == 0
 
     def pack(self, commit: str) -> tuple[bytes, frozenset[str]]:
         """A git pack of this one commit, its trees and its files, none of its parents; ids of files that are missing.
@@ -79,10 +85,11 @@ class History:
 
     def version_at(self, commit: str) -> str:
         """The version that setuptools_scm would give the commit ("6.2.1.dev64"), "" where no tag tells one."""
-        described = run_git(
-            self.folder, ("describe", "--tags", "--long", "--match", "*[0-9].[0-9]*", commit), _READ_TIMEOUT_S
-        )
+        described = self._run(("describe", "--tags", "--long", "--match", "*[0-9].[0-9]*", commit))
         return version_of(described.stdout.decode(errors="replace").strip()) if described.returncode == 0 else ""
+
+    def _run(self, arguments: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return run_git(self.folder, arguments, _READ_TIMEOUT_S, stdin, self.stopped)
 
 
 def version_of(described: str) -> str:
@@ -107,9 +114,16 @@ def version_of(described: str) -> str:
 
 
 def run_git(
-    folder: Path, arguments: Sequence[str], timeout_s: float, stdin: bytes = b""
+    folder: Path,
+    arguments: Sequence[str],
+    timeout_s: float,
+    stdin: bytes = b"",
+    stopped: threading.Event | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """git in exactly this folder (not in one above it), without the user's settings and without questions."""
+    """git in exactly this folder (not in one above it), without the user's settings and without questions.
+
+    Raises subprocess.TimeoutExpired, and BuildingStopped when `stopped` is set.
+    """
     environment = {
         "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
         "HOME": os.environ.get("HOME", "/nonexistent"),
@@ -122,37 +136,46 @@ def run_git(
         "GIT_CEILING_DIRECTORIES": str(folder.absolute().parent),
         **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
     }
-    return subprocess.run(
-        ["git", "-c", "safe.directory=*", "-c", "gc.auto=0", *arguments],
-        cwd=folder,
-        env=environment,
-        input=stdin,
-        capture_output=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    command, pipe = ["git", "-c", "safe.directory=*", "-c", "gc.auto=0", *arguments], subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+    ) as process:
+        try:
+            output, complaint = watch(process, timeout_s, stopped or threading.Event(), stdin)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # with those that git started
+    return subprocess.CompletedProcess(command, process.returncode, output, complaint)
 
 
 def find_history(
-    task: Task, repos: Path | None, cache_dir: Path, host: str = GITHUB, known: Path | None = None
+    task: Task,
+    repos: Path | None,
+    cache_dir: Path,
+    host: str = GITHUB,
+    known: Path | None = None,
+    stopped: threading.Event | None = None,
 ) -> History:
     """The repository of a task: `known`, else `repos`/<owner>__<name>, with or without .git, else a clone from `host`.
 
-    Raises TaskError naming instance, repository and commit when there is none or it lacks the base commit.
+    Raises TaskError naming instance, repository and commit when there is none or it lacks the base commit,
+    BuildingStopped when `stopped` is set.
     """
+    stopped = stopped or threading.Event()
     if known is not None:
-        return _with_commit(History(known.absolute(), task.instance_id), task)
+        return _with_commit(History(known.absolute(), task.instance_id, stopped), task)
     name = task.repo.replace("/", "__")
     given = [repos / name, repos / f"{name}.git"] if repos is not None else []
     for folder in given:
         if folder.is_dir():
-            return _with_commit(History(folder.absolute(), task.instance_id), task)
-    clone = History(_cloned(task, cache_dir / "repositories" / f"{name}.git", host), task.instance_id)
+            return _with_commit(History(folder.absolute(), task.instance_id, stopped), task)
+    folder = _cloned(task, cache_dir / "repositories" / f"{name}.git", host, stopped)
+    clone = History(folder, task.instance_id, stopped)
     if not clone.has(task.base_commit):
-        with locked(clone.folder):
-            _network(task, clone.folder, ("fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/heads/*"))
+        with locked(folder, stopped):
+            _network(task, folder, ("fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/heads/*"), stopped)
             if not clone.has(task.base_commit):
-                _network(task, clone.folder, ("fetch", "-q", "origin", task.base_commit), must=False)
+                _network(task, folder, ("fetch", "-q", "origin", task.base_commit), stopped, must=False)
     return _with_commit(clone, task)
 
 
@@ -165,18 +188,18 @@ def _with_commit(history: History, task: Task) -> History:
     )
 
 
-def _cloned(task: Task, folder: Path, host: str) -> Path:
+def _cloned(task: Task, folder: Path, host: str, stopped: threading.Event) -> Path:
     def build(draft: Path) -> None:
-        _network(task, draft, ("clone", "-q", "--bare", f"{host}/{task.repo}", "."))
+        _network(task, draft, ("clone", "-q", "--bare", f"{host}/{task.repo}", "."), stopped)
 
-    return made_once(folder, build)
+    return made_once(folder, build, stopped)
 
 
-def _network(task: Task, folder: Path, arguments: Sequence[str], must: bool = True) -> None:
+def _network(task: Task, folder: Path, arguments: Sequence[str], stopped: threading.Event, must: bool = True) -> None:
     told = f"{task.instance_id}: repository {task.repo} (for commit {task.base_commit})"
     advice = f"put a clone named {task.repo.replace('/', '__')} into a folder and give it as --repos"
     try:
-        done = run_git(folder, arguments, _CLONE_TIMEOUT_S)
+        done = run_git(folder, arguments, _CLONE_TIMEOUT_S, stopped=stopped)
     except subprocess.TimeoutExpired as error:
         raise TaskError(f"{told}: git {arguments[0]} took more than {_CLONE_TIMEOUT_S:g} s; {advice}") from error
     if done.returncode and must:

@@ -61,7 +61,8 @@ class CheckoutStore:
         return read_built(self._folder(task))
 
     def stop(self) -> None:
-        """End what is being built: its threads get a TaskError within a second. For good: nothing is built after it."""
+        """End what is being built, cloned or waited for: its threads get BuildingStopped within a second, where git is
+        not just writing out files that it has. For good: nothing is built after it."""
         self._stopped.set()
 
     def spec(self, task: Task) -> SandboxSpec:
@@ -80,10 +81,11 @@ class CheckoutStore:
 
         def make(draft: Path) -> None:
             with _room(draft):
-                history = find_history(task, self._repos, self._cache_dir, self._host, self._known.get(task.repo))
+                known = self._known.get(task.repo)
+                history = find_history(task, self._repos, self._cache_dir, self._host, known, self._stopped)
                 build(task, environment, history, draft, self._cache_dir / "packages", self._stopped)
 
-        return made_once(folder, make)
+        return made_once(folder, make, self._stopped)
 
     def _python_mounts(self, prefix: Path) -> Iterator[Mount]:
         """The Python, less the packages that are installed in it: one of them may be the task's own, mended.

@@ -1,0 +1,34 @@
+"""Files that appear whole or not at all (floor 0)."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from turnwise.errors import StoreError
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to fill, in a folder made if needed: it takes its place when the block ends, and goes where that raises.
+
+    Raises StoreError where it cannot be written.
+    """
+    part = path.with_name(path.name + f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as out:
+                yield out
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Write a file of UTF-8 text as `write_whole` does."""
+    with write_whole(path) as out:
+        out.write(text.encode())
