@@ -11,6 +11,7 @@ from turnwise.rewards.changes import changes
 from turnwise.rewards.command import read_command
 from turnwise.rewards.grading import Grader
 from turnwise.rewards.judge import judge
+from turnwise.rewards.plugin.turnwise_control import names_of
 from turnwise.rewards.protect import hidden_files
 from turnwise.rewards.suite import PLUGIN_DIR, with_suite
 from turnwise.rewards.trial import GIT_APPLY, HIDDEN_PATH, Trial, with_newline
@@ -20,6 +21,14 @@ from turnwise.types import SandboxSpec, Task, VerdictKind
 _NAMED = "/tmp/turnwise-control.json"
 _COPY = "__turn"  # in the names of copies: see `turnwise_control`
 _TIMES = 3  # the tests' own time-out, for there are more of them
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Hidden tests that were made to fail, as a patch to the base, and their names."""
+
+    patch: bytes
+    names: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Control:
         if not self.task.patch.strip() or patch == self.task.patch:
             return None
         tests = await self._tests(seed=int(blake2b(patch.encode(), digest_size=4).hexdigest(), 16))
-        ours = await self._ended(patch, tests) if tests else Ended({}, False)
+        ours = await self._ended(patch, tests) if tests.names else Ended({}, False)
         if not ours.timed_out and "passed" not in ours.words.values():
             return None
         gold = await self._ended(self.task.patch, tests)
@@ -64,9 +73,9 @@ class Control:
         reason = f"{min(feigned)} passes even where it is made to fail: the patch makes failing tests pass"
         return VerdictKind.TAMPERING, reason
 
-    async def _tests(self, seed: int) -> bytes:
-        """The hidden tests made to fail, as a patch to the base; b"" where there are none or no Python. The same patch
-        has the same `seed`, and so the same verdict."""
+    async def _tests(self, seed: int) -> Turned:
+        """The hidden tests made to fail, none where there is no Python. The same patch has the same `seed`, and so the
+        same verdict."""
         files = sorted(hidden_files(self.task))
         named = {
             "files": [path for path in files if path.endswith(".py")],
@@ -81,11 +90,12 @@ class Control:
         async with self.backend.create(with_suite(self.spec)) as sandbox:
             await sandbox.write(HIDDEN_PATH, with_newline(self.task.test_patch).encode())
             await sandbox.write(_NAMED, json.dumps(named).encode())
-            return await changes(sandbox, [apply + turn], files)
+            patch = await changes(sandbox, [apply + turn], files)
+            return Turned(patch, frozenset(json.loads(await sandbox.read(_NAMED)) if patch else ()))
 
-    async def _ended(self, patch: str, tests: bytes) -> Ended:
+    async def _ended(self, patch: str, tests: Turned) -> Ended:
         async with self.backend.create(with_suite(self.spec)) as sandbox:
-            run = await Trial(self.task, patch, tests=tests).run(sandbox, _TIMES * self.timeout_s)
+            run = await Trial(self.task, patch, tests=tests.patch).run(sandbox, _TIMES * self.timeout_s)
         verdict = judge(self.task, run, self.grader)
         if verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE:
             raise SandboxError(verdict.reason)
@@ -93,4 +103,6 @@ class Control:
         if not told and self.grader is not None and run.log is not None:
             told = self.grader.outcomes_in(run.log.decode(errors="replace"))
         copies = {test_id: word for test_id, word in told.items() if _COPY in test_id}
-        return Ended({**verdict.fail_to_pass, **copies}, run.done.timed_out)
+        words = {**verdict.pass_to_pass, **verdict.fail_to_pass}
+        named = {test_id: word for test_id, word in words.items() if names_of([test_id]) & tests.names}
+        return Ended({**named, **copies}, run.done.timed_out)

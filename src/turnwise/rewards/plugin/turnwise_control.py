@@ -1,14 +1,14 @@
-"""Makes tests fail: those that are to be fixed, and copies of them and of others beside them.
+"""Makes tests fail: those that are to be fixed, copies of them, and some of those that passed before.
 
 A test is made to fail by one wrong turn: one of its own assertions comes to ask for something else (another literal,
-another value for what a name stands for, another exception), or a wrong one stands at its end. Of the tests to be fixed
-each takes one turn itself; further turns are taken by copies, whose names end in `__turn` and a number. Tests that
-passed before have copies alone.
+another value for what a name stands for, another exception), or a wrong one stands at its end. Further turns of a test
+to be fixed are taken by copies of it, whose names end in `__turn` and a number.
 
 Run as `python -I -S turnwise_control.py FILE` where the tests lie, before any code of the repository runs. FILE holds
 JSON, `{"files": [PATH, ...], "ids": [ID, ...], "others": [ID, ...], "seed": N}`: the files of tests, the ids of those
-to be fixed and of those that passed before, as the task's row has them, and what the choice among turns depends on. A
-file that is no Python of this version stays as it is. Needs Python 3.6 or later, nothing else.
+to be fixed and of those that passed before, as the task's row has them, and what the choice among tests and turns
+depends on. It comes to hold a list of the names of all that was turned, as `names_of` gives them. A file that is no
+Python of this version stays as it is. Needs Python 3.6 or later, nothing else.
 """
 
 import ast
@@ -85,11 +85,12 @@ def names_of(ids: Sequence[str]) -> Set[str]:
     return {match[1] if match else test_id.split("[")[0].split("::")[-1].strip() for match, test_id in matches}
 
 
-def made_to_fail(source: str, names: Set[str], others: Set[str], chance: random.Random) -> str:
-    """The source in which the functions of these names take a wrong turn each, with copies of them and of `others`
-    behind them that take others. Raises SyntaxError for no Python.
+def made_to_fail(source: str, names: Set[str], others: Set[str], chance: random.Random) -> Tuple[str, Set[str]]:
+    """The source in which the functions of these names, and some of `others`, take a wrong turn each, with copies of
+    the former behind them that take other turns; and the names of all of them. Raises SyntaxError for no Python.
 
-    >>> made_to_fail("def test_a(): assert f() == 5\\n", {"test_a"}, set(), random.Random(0)).split("\\n")[:2]
+    >>> changed, turned = made_to_fail("def test_a(): assert f() == 5\\n", {"test_a"}, set(), random.Random(0))
+    >>> changed.split("\\n")[:2]
     ['def test_a(): assert f() == 6', 'def test_a__turn1(): assert f() == 5; assert 864 == 394']
     """
     lines = list(io.StringIO(source))  # as `tokenize` counts them: a form feed ends none
@@ -102,11 +103,12 @@ def made_to_fail(source: str, names: Set[str], others: Set[str], chance: random.
     for function in fixed:
         own, *copied = list(islice(_turns(lines, function, helpers, chance), most + 1)) or [[]]
         edits += [*own, *_copies(lines, function, copied)]
-    for function in chance.sample(passing, min(OTHERS, len(passing))):
-        edits += _copies(lines, function, list(islice(_turns(lines, function, helpers, chance), 1)))
+    passing = chance.sample(passing, min(OTHERS, len(passing)))
+    for function in passing:
+        edits += next(_turns(lines, function, helpers, chance), [])
     changed = "".join(_edited(lines, edits))
     compile(changed, "tests", "exec", dont_inherit=True)
-    return changed
+    return changed, {name for function in (*fixed, *passing) for name in _names(function)}
 
 
 def _names(function: Function) -> Set[str]:
@@ -375,17 +377,20 @@ def main(path: str) -> None:
     """Make the tests fail that a file names."""
     told = json.loads(Path(path).read_text(encoding="utf-8"))
     names, others = names_of(told["ids"]), names_of(told["others"])
+    turned: Set[str] = set()
     for name in told["files"]:
         try:
             with Path(name).open("rb") as file:
                 encoding = tokenize.detect_encoding(file.readline)[0]
             with Path(name).open(encoding=encoding, newline="") as text:
                 source = text.read()
-            changed = made_to_fail(source, names, others, random.Random(told["seed"]))
+            changed, found = made_to_fail(source, names, others, random.Random(told["seed"]))
+            turned |= found
             with Path(name).open("w", encoding=encoding, newline="") as text:
                 text.write(changed)
         except (OSError, SyntaxError, UnicodeError, ValueError, tokenize.TokenError) as error:
             print(f"{name}: not made to fail: {error}")
+    Path(path).write_text(json.dumps(sorted(turned)), encoding="utf-8")
 
 
 if __name__ == "__main__":

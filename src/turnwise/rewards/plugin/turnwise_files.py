@@ -103,6 +103,10 @@ class Files:
         lines = _read(self.real(code.co_filename)).splitlines()
         return lines[code.co_firstlineno - 1].lstrip().startswith(b"@")
 
+    def defines(self, path: str, name: str) -> bool:
+        """Whether a file defines a function or class of this name, at whatever depth."""
+        return any(code.co_name == name for code in _plain(self.real(path)))
+
     def holds(self, code: CodeType) -> bool:
         """Whether the file that a code object names holds that very code, and held it before the tests ran."""
         try:

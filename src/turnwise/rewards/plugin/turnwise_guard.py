@@ -17,7 +17,7 @@ import sys
 import unittest
 import unittest.case
 from types import CodeType, FunctionType
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Callable, Container, Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 from turnwise_audit import is_library, make_audit
 from turnwise_files import Files
@@ -221,6 +221,7 @@ class Guard(metaclass=Sealed):
         function = getattr(test, getattr(test, "_testMethodName", ""), None)
         self._items[str(id(test))] = [(function, code, _bytes(code)) for function, code in _functions(function)]
         *wrappers, code = [code for _, code in _functions(function)] or [_functions.__code__]
+        self._require_own(str(test), getattr(test, "_testMethodName", ""), code, dir(type(test)))
         wrapped = any(self._files.is_suspect(wrapper.co_filename) for wrapper in wrappers)
         if self._is_patchs(code) or code.co_filename.startswith("<"):
             self.alarm(f"the code of {test} is the patch's own")
@@ -250,14 +251,23 @@ class Guard(metaclass=Sealed):
         if self._start:
             self._check(self._start[0].fingerprint.hot)
 
-    def before_tests(self, pluginmanager: Any, items: Iterable[Any]) -> None:
+    def before_tests(self, pluginmanager: Any, items: Sequence[Any]) -> None:
         """The first look, when all of the tests' files have been imported and none has run."""
         for item in items:
             marked = any(True for name in ("skip", "skipif") for _ in item.iter_markers(name))
             asks = any(MARKING & set(code.co_names) for _, code, _ in self._items.get(item.nodeid, ()))
             if marked or asks or _is_skipped(getattr(item, "cls", None), getattr(item, "obj", None)):
                 self._skips.add(item.nodeid)
+        names = frozenset(map(_name, items))
+        for item in items:
+            for _, code, _ in self._items.get(item.nodeid, ())[-1:]:
+                self._require_own(item.nodeid, _name(item), code, names)
         self._look_at_all(pluginmanager)
+
+    def _require_own(self, test: str, name: str, code: CodeType, others: Container[str]) -> None:
+        """What a test is collected as is what its file defines under its name, and not another of its tests."""
+        if code.co_name != name and code.co_name in others and self._files.defines(code.co_filename, name):
+            self.alarm(f"{code.co_name} stands for {test}")
 
     def finish(self, pluginmanager: Any) -> None:
         """The last look, when all tests have run."""
@@ -327,6 +337,11 @@ def _bytes(code: CodeType) -> bytes:
         return marshal.dumps(code, 0)
     except ValueError:  # a constant that something made
         return b""
+
+
+def _name(item: Any) -> str:
+    """What a test of pytest is called without its parameters; the first name is of functions alone."""
+    return str(getattr(item, "originalname", None) or item.name)
 
 
 def _is_skipped(kind: Any, method: Any) -> bool:
