@@ -13,8 +13,9 @@ import pytest
 
 from turnwise.errors import SandboxError
 from turnwise.sandbox import LocalBackend
+from turnwise.sandbox.owner import owner
 from turnwise.sandbox.processes import children
-from turnwise.sandbox.state import start_time, sweep
+from turnwise.sandbox.state import sweep
 from turnwise.types import SandboxSpec
 
 _PARENT = """
@@ -182,11 +183,22 @@ async def test_a_start_that_is_cancelled_leaves_nothing(root: Path, state: Path)
 
 def test_the_sweep_takes_the_dead_and_spares_the_living(tmp_path: Path) -> None:
     user = os.getuid()
-    mine = tmp_path / f"turnwise-{user}-{os.getpid()}-{start_time(os.getpid())}-abc"
-    reused = tmp_path / f"turnwise-{user}-{os.getpid()}-1-abc"
-    gone = tmp_path / f"turnwise-{user}-4194305-77-abc"
-    others = tmp_path / f"turnwise-{user + 1}-4194305-77-abc"
+    boot, namespace, *_ = owner().split(".")
+    mine = tmp_path / f"turnwise-{user}-{owner()}-abc"
+    reused = tmp_path / f"turnwise-{user}-{boot}.{namespace}.{os.getpid()}.1-abc"
+    gone = tmp_path / f"turnwise-{user}-{boot}.{namespace}.4194305.77-abc"
+    others = tmp_path / f"turnwise-{user + 1}-{boot}.{namespace}.4194305.77-abc"
     for folder in (mine, reused, gone, others):
         (folder / "etc").mkdir(parents=True)
     sweep(tmp_path)
     assert names(tmp_path) == sorted([mine.name, others.name])
+
+
+async def test_the_sweep_of_another_pid_namespace_spares_a_folder_in_use(root: Path, state: Path) -> None:
+    backend = LocalBackend(state)
+    sweeping = f"from pathlib import Path; from turnwise.sandbox.state import sweep; sweep(Path({str(state)!r}))"
+    unshare = ["unshare", "--map-current-user", "--pid", "--fork", "--mount-proc"]
+    async with backend.create(SandboxSpec(root)) as sandbox:
+        await asyncio.to_thread(subprocess.run, [*unshare, sys.executable, "-c", sweeping], check=True)
+        assert (await sandbox.exec("echo still here", 20)).output == "still here\n"
+    await backend.close()

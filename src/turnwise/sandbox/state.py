@@ -22,14 +22,7 @@ from importlib import resources
 from pathlib import Path
 
 from turnwise.errors import SandboxError
-
-
-def start_time(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot, as text; None when there is no such process."""
-    with contextlib.suppress(OSError):
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        return stat.rpartition(")")[2].split()[19]
-    return None
+from turnwise.sandbox.owner import is_gone, owner
 
 
 def default_parent() -> Path:
@@ -39,10 +32,10 @@ def default_parent() -> Path:
 
 
 def abandoned(parent: Path) -> Iterator[Path]:
-    """This user's state folders whose owning process is gone."""
+    """This user's state folders whose owning process is gone. (A container may share the parent, and number its
+    processes in its own way.)"""
     for folder in parent.glob(f"turnwise-{os.getuid()}-*"):
-        pid, _, rest = folder.name.split("-", 2)[2].partition("-")
-        if pid.isdigit() and start_time(int(pid)) != rest.partition("-")[0]:
+        if is_gone(folder.name.split("-")[2]):
             yield folder
 
 
@@ -53,13 +46,12 @@ def sweep(parent: Path) -> None:
 
 
 class Workshop:
-    """A backend's folder `turnwise-UID-PID-STARTTIME-RANDOM` and the starter that works, and guards it, there."""
+    """A backend's folder `turnwise-UID-OWNER-RANDOM` (see `owner`) and the starter that works, and guards it, there."""
 
     def __init__(self, parent: Path) -> None:
         """Raises OSError when the folder cannot be made."""
         sweep(parent)
-        owner = f"turnwise-{os.getuid()}-{os.getpid()}-{start_time(os.getpid())}"
-        self.folder = parent / f"{owner}-{secrets.token_hex(8)}"
+        self.folder = parent / f"turnwise-{os.getuid()}-{owner()}-{secrets.token_hex(8)}"
         self._lock = asyncio.Lock()
         self._connection, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.setblocking(False)
