@@ -170,6 +170,30 @@ def test_a_fork_of_the_owner_keeps_nothing_alive(root: Path, state: Path) -> Non
         os.kill(fork, signal.SIGKILL)
 
 
+async def test_closing_waits_for_no_fork_of_the_owner(root: Path, state: Path) -> None:
+    backend = LocalBackend(state)
+    async with backend.create(SandboxSpec(root)):
+        fork = os.fork()
+        if fork == 0:
+            time.sleep(20)  # noqa: ASYNC251
+            os._exit(0)
+    started = time.monotonic()
+    await backend.close()
+    assert time.monotonic() - started < 3
+    assert names(state) == []
+    os.kill(fork, signal.SIGKILL)
+    os.waitpid(fork, 0)  # noqa: ASYNC222
+
+
+async def test_closing_gets_over_a_starter_that_hangs(root: Path, state: Path) -> None:
+    backend = LocalBackend(state)
+    async with backend.create(SandboxSpec(root)):
+        starter, *_ = (pid for pid in children(os.getpid()) if called_with(pid, str(state)))
+    os.kill(starter, signal.SIGSTOP)
+    await backend.close()
+    assert names(state) == []
+
+
 async def test_a_start_that_is_cancelled_leaves_nothing(root: Path, state: Path) -> None:
     backend = LocalBackend(state)
     for delay_s in (0.0, 0.003, 0.01, 0.02):

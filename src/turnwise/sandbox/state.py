@@ -24,6 +24,8 @@ from pathlib import Path
 from turnwise.errors import SandboxError
 from turnwise.sandbox.owner import is_gone, owner
 
+_END_S = 5.0
+
 
 def default_parent() -> Path:
     """Shared memory where it can be written (control files are made per command), else the temporary directory."""
@@ -110,9 +112,16 @@ class Workshop:
         return int(answer), got[0]
 
     def close(self) -> None:
-        """End the starter, and with it every sandbox that still lives, and the folder; blocks for milliseconds."""
+        """End the starter, and with it every sandbox that still lives, and the folder; blocks for milliseconds, or for
+        `_END_S` where the starter hangs."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)  # a fork of this process may hold it, too
         self._connection.close()
-        self._starter.wait()
+        try:
+            self._starter.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._starter.kill()
+            self._starter.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
