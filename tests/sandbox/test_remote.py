@@ -22,6 +22,7 @@ class Slow:
 
     engine: Engine
     let: threading.Event = field(default_factory=threading.Event)
+    fails_to_close: bool = False
 
     @property
     def binds(self) -> bool:
@@ -42,6 +43,8 @@ class Slow:
 
     def close(self) -> None:
         self.engine.close()
+        if self.fails_to_close:
+            raise SandboxError("cannot close")
 
 
 @pytest.fixture
@@ -63,3 +66,15 @@ async def test_many_slow_starts_hold_up_no_running_sandbox(engine: Slow, spec: S
             ended = await asyncio.gather(*starts, return_exceptions=True)
     assert {type(error) for error in ended} == {SandboxError}
     await fleet.close()
+
+
+async def test_an_engine_that_fails_to_close_leaves_no_threads(engine: Slow, spec: SandboxSpec) -> None:
+    engine.fails_to_close = True
+    fleet = Fleet("slow", lambda: engine)
+    async with RemoteSandbox(fleet, spec):
+        pass
+    with pytest.raises(SandboxError, match="cannot close"):
+        await fleet.close()
+    async with asyncio.timeout(10):
+        while any(thread.name.startswith("sandbox") for thread in threading.enumerate()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

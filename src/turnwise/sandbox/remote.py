@@ -284,11 +284,13 @@ class Fleet:
             self._pinging.cancel()
         self._snapshots.clear()
         ended = await asyncio.gather(*(self.stop(machine) for machine in list(self._live)), return_exceptions=True)
-        if self._engine is not None:
-            await self._call(self._engine.close)
-        for threads in filter(None, (self._starters, self._threads)):
-            threads.shutdown(wait=False)
-        self._engine = self._pinging = self._starters = self._threads = None
+        try:
+            if self._engine is not None:
+                await self._call(self._engine.close)
+        finally:
+            for threads in filter(None, (self._starters, self._threads)):
+                threads.shutdown(wait=False)
+            self._engine = self._pinging = self._starters = self._threads = None
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
