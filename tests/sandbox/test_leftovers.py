@@ -151,6 +151,7 @@ async def test_a_backend_gets_over_the_death_of_its_starter(root: Path, state: P
     async with backend.create(SandboxSpec(root)) as sandbox:
         assert (await sandbox.exec("echo again", 20)).output == "again\n"
     await backend.close()
+    assert names(state) == []
 
 
 def test_a_fork_of_the_owner_keeps_nothing_alive(root: Path, state: Path) -> None:
@@ -190,7 +191,11 @@ async def test_closing_gets_over_a_starter_that_hangs(root: Path, state: Path) -
     async with backend.create(SandboxSpec(root)):
         starter, *_ = (pid for pid in children(os.getpid()) if called_with(pid, str(state)))
     os.kill(starter, signal.SIGSTOP)
+    entering = asyncio.create_task(backend.create(SandboxSpec(root)).__aenter__())
+    await asyncio.sleep(0.1)
     await backend.close()
+    with pytest.raises(SandboxError, match="starter"):
+        await asyncio.wait_for(entering, 5)
     assert names(state) == []
 
 

@@ -55,6 +55,7 @@ class Workshop:
         sweep(parent)
         self.folder = parent / f"turnwise-{os.getuid()}-{owner()}-{secrets.token_hex(8)}"
         self._lock = asyncio.Lock()
+        self._answered = asyncio.Event()
         self._connection, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.setblocking(False)
         # The starter comes first: no instant is left at which a killed owner would leave a folder behind.
@@ -100,7 +101,7 @@ class Workshop:
             os.lseek(copies[0], 0, os.SEEK_SET)
             async with self._lock:
                 socket.send_fds(self._connection, [b"start"], copies)
-                await _readable(self._connection)
+                await self._answer()
                 answer, got, _, _ = socket.recv_fds(self._connection, 256, 1)
         except OSError as error:
             raise SandboxError(f"the starter of sandboxes is gone: {error}") from error
@@ -111,9 +112,22 @@ class Workshop:
             raise SandboxError(f"the starter could start no sandbox: {answer.decode() or 'it ended'}")
         return int(answer), got[0]
 
+    async def _answer(self) -> None:
+        """Wait until there is an answer to read, or `close` was called."""
+        loop = asyncio.get_running_loop()
+        self._answered.clear()
+        loop.add_reader(self._connection, self._answered.set)
+        try:
+            await self._answered.wait()
+        finally:
+            if self._connection.fileno() >= 0:
+                loop.remove_reader(self._connection)
+
     def close(self) -> None:
         """End the starter, and with it every sandbox that still lives, and the folder; blocks for milliseconds, or for
-        `_END_S` where the starter hangs."""
+        `_END_S` where the starter hangs. An order in progress fails."""
+        asyncio.get_running_loop().remove_reader(self._connection)
+        self._answered.set()
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)  # a fork of this process may hold it, too
         self._connection.close()
@@ -131,16 +145,6 @@ def _end_unwanted(exchange: "asyncio.Future[tuple[int, int]]") -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)
-
-
-async def _readable(connection: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(connection, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(connection)
 
 
 @functools.cache
