@@ -56,6 +56,11 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def open_files() -> list[str]:
+    """What this process's descriptors are of."""
+    return [os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()]
+
+
 def mounts() -> str:
     return Path("/proc/self/mounts").read_text()
 
@@ -139,6 +144,24 @@ async def test_a_cancelled_task_takes_its_sandbox_along(root: Path, state: Path,
     assert sleepers(marker) == []
     await backend.close()
     assert names(state) == []
+
+
+async def test_a_cancelled_snapshot_leaves_nothing(
+    root: Path, state: Path, tmp_path: Path, marker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = LocalBackend(state)
+    async with backend.create(SandboxSpec(root)) as sandbox:
+        (tmp_path / "tar").write_text(f"#!/bin/sh\nexec sleep {marker}\n")
+        (tmp_path / "tar").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        packing = asyncio.create_task(sandbox.snapshot())
+        assert await asyncio.to_thread(within, 10, lambda: sleepers(marker) != [])
+        packing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await packing
+        assert sleepers(marker) == []
+        assert not [file for file in open_files() if "sandbox-snapshot" in file]
+    await backend.close()
 
 
 async def test_a_backend_gets_over_the_death_of_its_starter(root: Path, state: Path) -> None:
