@@ -177,9 +177,10 @@ class RemoteSandbox:
 class Fleet:
     """The sandboxes and snapshots of one engine; what a backend is, but for its name."""
 
-    def __init__(self, name: str, make_engine: Callable[[], Engine]) -> None:
-        """`make_engine` connects (it blocks), at the first sandbox."""
+    def __init__(self, name: str, make_engine: Callable[[], Engine], ping_s: float = _PING_S) -> None:
+        """`make_engine` connects (it blocks), at the first sandbox. Every `ping_s` sandboxes hear that we live."""
         self._name = name
+        self._ping_s = ping_s
         self._make_engine = make_engine
         self._engine: Engine | None = None
         self._connecting = asyncio.Lock()
@@ -297,8 +298,12 @@ class Fleet:
 
     async def _ping(self) -> None:
         while True:
-            await asyncio.sleep(_PING_S)
-            await asyncio.gather(*(machine.line.ping() for machine in list(self._live)))
+            await asyncio.sleep(self._ping_s)
+            live = list(self._live)
+            ended = await asyncio.gather(*(machine.line.ping() for machine in live), return_exceptions=True)
+            for machine, error in zip(live, ended, strict=True):
+                if error is not None:
+                    machine.line.fail(f"cannot be reached: {error}")
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         assert self._threads is not None
