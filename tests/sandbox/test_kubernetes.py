@@ -180,6 +180,18 @@ async def test_the_sweep_takes_the_dead_and_spares_the_living(
         del cluster.pods[name]
 
 
+async def test_a_pod_that_takes_its_time_to_go_is_deleted_once(
+    pods: KubernetesBackend, cluster: Cluster, spec: SandboxSpec
+) -> None:
+    async with pods.create(spec):
+        cluster.requests.clear()
+        cluster.lingers_s = 1.5
+    cluster.lingers_s = 0.0
+    assert cluster.pods == {}
+    assert [request.split()[0] for request in cluster.requests].count("DELETE") == 1
+    assert len(cluster.requests) <= 7
+
+
 async def test_a_start_that_is_cancelled_leaves_no_pod(
     pods: KubernetesBackend, cluster: Cluster, spec: SandboxSpec
 ) -> None:
