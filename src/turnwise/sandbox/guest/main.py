@@ -160,15 +160,16 @@ class Guest:
         if now - self.watched_at < WATCH_S:
             return
         self.watched_at = now
-        found = [process for process in processes() if process.pid != self.shell_pid]
-        self.others = len(found)
-        threads = sum(process.threads for process in found)
+        found = processes()
+        shell = [process for process in found if process.pid == self.shell_pid]
+        self.others = len(found) - len(shell)
+        threads = sum(process.threads for process in found) - sum(process.threads for process in shell)
         if threads < self.config["processes"] - CROWDED_BELOW:
             self.crowded_since = None
             return
         self.crowded_since = self.crowded_since or now
         if now - self.crowded_since >= CROWDED_S or threads > self.config["processes"] + CROWDED_BELOW:
-            kill([], {self.shell_pid})
+            kill(shell, {self.shell_pid})
             self.crowded_since = None
 
     def wait(self, timeout_s: float, kinds: Tuple[str, ...] = ("done", "died")) -> Optional[Reply]:
