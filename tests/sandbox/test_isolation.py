@@ -226,6 +226,10 @@ async def test_a_pipe_that_nobody_reads_ends_its_writer(isolated: Sandbox) -> No
     assert (await run(isolated, "yes | head -1; echo ${PIPESTATUS[0]}")).output == "y\n141\n"
 
 
+async def test_commands_inherit_no_descriptors(isolated: Sandbox) -> None:
+    assert (await run(isolated, "ls /proc/self/fd")).output == "0\n1\n2\n3\n"  # (the last is what `ls` reads)
+
+
 async def test_standard_input_is_empty(isolated: Sandbox) -> None:
     assert (await run(isolated, "cat; read x; echo $?", timeout_s=5)).output == "1\n"
 
