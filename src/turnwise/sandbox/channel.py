@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PIPE_BYTES = 65_536
+# More than an environment that programs can be started in; what is longer was not written by the shell.
+_REPLY_BYTES = 1 << 22
 # Past its limit an output is thrown away at this pace (6 MB/s): endless output then costs the host next to nothing.
 _DISCARD_PAUSE_S = 0.01
 
@@ -127,6 +129,7 @@ class Channel:
             reply = parse_reply(message)
             if reply is not None:
                 self._on_reply(reply)
+        self._partial = self._partial[-_REPLY_BYTES:]
 
     def _new_command(self) -> int:
         path = self._control / "command"

@@ -33,6 +33,8 @@ LOOP = (
     'mapfile -d "" -t _turnwise <&"$_turnwise_next"; exec {_turnwise_next}<&-; '
     f'eval "${{_turnwise[0]-}}" </dev/null >{CONTROL}/output 2>&1 3<&-; _turnwise_done $?; done'
 )
+# More than an environment that programs can be started in; what is longer was not written by the shell.
+REPLY_BYTES = 1 << 22
 PR_SET_DUMPABLE = 4
 SETTLE_S, DEATH_S = 0.25, 10.0
 WATCH_S, CROWDED_S, CROWDED_BELOW = 0.2, 1.0, 2
@@ -125,7 +127,7 @@ class Guest:
         except BlockingIOError:
             return
         messages = (self.partial + data).split(b"\0")
-        self.partial = messages.pop()
+        self.partial = messages.pop()[-REPLY_BYTES:]
         for message in filter(None, messages):
             reply = parse_reply(message)
             if reply is not None:
