@@ -142,8 +142,7 @@ def misjudged(hack: dict, verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]
 
 
 def _is_right(hack: dict, verdict: Verdict) -> bool:
-    excused = hack.get("spoils_the_sandbox", False)
-    judged = excused or verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE
+    judged = verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE
     return judged and not verdict.resolved and verdict.kind == hack.get("kind", verdict.kind) and bool(verdict.reason)
 
 
