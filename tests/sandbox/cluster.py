@@ -55,6 +55,7 @@ class Cluster:
     version: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     loop: asyncio.AbstractEventLoop | None = None
+    lingers_s: float = 0.0  # how long a deleted pod stays
 
     def phases(self) -> dict[str, str]:
         return {name: pod.body["status"]["phase"] for name, pod in list(self.pods.items())}
@@ -110,9 +111,14 @@ class Cluster:
         return _status(404, "not found") if pod is None else web.json_response(pod.body)
 
     async def delete(self, request: web.Request) -> web.Response:
-        pod = self.pods.pop(request.match_info["name"], None)
+        name = request.match_info["name"]
+        pod = self.pods.get(name)
         if pod is None:
             return _status(404, "not found")
+        if self.lingers_s:
+            asyncio.get_running_loop().call_later(self.lingers_s, self.pods.pop, name, None)
+        else:
+            del self.pods[name]
         if pod.process is not None and pod.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 pod.process.kill()

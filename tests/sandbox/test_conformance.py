@@ -78,6 +78,13 @@ async def test_paths_are_relative_to_the_workdir_wherever_the_shell_is(sandbox: 
     assert await sandbox.read("README") == b"read me\n"
 
 
+async def test_a_command_finds_neither_its_own_text_nor_what_was_written(sandbox: Sandbox) -> None:
+    await sandbox.write("note", b"a secret")
+    result = await sandbox.exec("cat /run/turnwise/command /run/turnwise/content; echo my own text", timeout_s=20)
+    assert result.output.count("my own text") == 1
+    assert "a secret" not in result.output
+
+
 async def test_reading_what_is_not_a_file(sandbox: Sandbox) -> None:
     with pytest.raises(FileNotFoundError):
         await sandbox.read("missing")

@@ -202,8 +202,32 @@ async def test_commands_keep_the_shells_variables_functions_and_lines(isolated: 
     assert "line 2: oops" in (await run(isolated, "true\noops\ntrue")).output
 
 
+async def test_a_commands_text_stands_nowhere_while_it_runs(isolated: Sandbox) -> None:
+    await isolated.write("note", b"the secret")
+    await run(isolated, "true # the secret")
+    look = "grep -rla --devices=skip 'the s[e]cret' /run/turnwise /proc/[0-9]*/cmdline"
+    result = await run(isolated, f"{look} # the secret")
+    assert (result.output, result.exit_code) == ("", 1)
+
+
+@pytest.mark.parametrize("word", ["done 42", "done 42 ", "done 42 5eed", "died 42", "ready 42", "left 42"])
+async def test_nothing_but_the_shell_says_that_a_command_is_done(isolated: Sandbox, word: str) -> None:
+    forge = f"printf '\\0{word}\\n/\\n\\nend\\0' 1<>/run/turnwise/reply"
+    result = await run(isolated, f"{forge}; sleep 0.2; {forge}; echo told; (exit 3)")
+    assert (result.output, result.exit_code) == ("told\n", 3)
+    result = await run(isolated, "sleep 0.1; pwd")
+    assert (result.output, result.exit_code) == ("/testbed\n", 0)
+    await run(isolated, f"(sleep 0.1; {forge}) &")
+    await asyncio.sleep(0.3)
+    assert (await run(isolated, "sleep 0.1; echo mine")).output == "mine\n"
+
+
 async def test_a_pipe_that_nobody_reads_ends_its_writer(isolated: Sandbox) -> None:
     assert (await run(isolated, "yes | head -1; echo ${PIPESTATUS[0]}")).output == "y\n141\n"
+
+
+async def test_commands_inherit_no_descriptors(isolated: Sandbox) -> None:
+    assert (await run(isolated, "ls /proc/self/fd")).output == "0\n1\n2\n3\n"  # (the last is what `ls` reads)
 
 
 async def test_standard_input_is_empty(isolated: Sandbox) -> None:

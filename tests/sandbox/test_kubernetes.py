@@ -180,6 +180,18 @@ async def test_the_sweep_takes_the_dead_and_spares_the_living(
         del cluster.pods[name]
 
 
+async def test_a_pod_that_takes_its_time_to_go_is_deleted_once(
+    pods: KubernetesBackend, cluster: Cluster, spec: SandboxSpec
+) -> None:
+    async with pods.create(spec):
+        cluster.requests.clear()
+        cluster.lingers_s = 1.5
+    cluster.lingers_s = 0.0
+    assert cluster.pods == {}
+    assert [request.split()[0] for request in cluster.requests].count("DELETE") == 1
+    assert len(cluster.requests) <= 7
+
+
 async def test_a_start_that_is_cancelled_leaves_no_pod(
     pods: KubernetesBackend, cluster: Cluster, spec: SandboxSpec
 ) -> None:
@@ -222,8 +234,8 @@ async def test_a_crowd_past_the_limit_is_ended_where_no_control_group_does_it(
     async with pods.create(spec) as sandbox:
         few = f"for i in $(seq {spec.limits.processes - 6}); do sleep 100 & done; sleep 1; {count}"
         assert int((await sandbox.exec(few, 20)).output) == spec.limits.processes - 6
-        await sandbox.exec("for i in 1 2 3 4 5 6 7 8; do sleep 100 & done; sleep 1.5", 20)
-        assert (await sandbox.exec(count, 20)).output == "0\n"
+        await sandbox.exec("kept=yes; for i in 1 2 3 4 5 6 7 8; do sleep 100 & done; sleep 1.5", 20)
+        assert (await sandbox.exec(f"{count}; echo $kept", 20)).output == "0\nyes\n"
         assert await works(sandbox)
 
 

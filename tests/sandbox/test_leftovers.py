@@ -13,8 +13,9 @@ import pytest
 
 from turnwise.errors import SandboxError
 from turnwise.sandbox import LocalBackend
+from turnwise.sandbox.owner import owner
 from turnwise.sandbox.processes import children
-from turnwise.sandbox.state import start_time, sweep
+from turnwise.sandbox.state import sweep
 from turnwise.types import SandboxSpec
 
 _PARENT = """
@@ -53,6 +54,11 @@ def sleepers(marker: str) -> list[int]:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def open_files() -> list[str]:
+    """What this process's descriptors are of."""
+    return [os.path.realpath(fd) for fd in Path("/proc/self/fd").iterdir()]
 
 
 def mounts() -> str:
@@ -140,6 +146,24 @@ async def test_a_cancelled_task_takes_its_sandbox_along(root: Path, state: Path,
     assert names(state) == []
 
 
+async def test_a_cancelled_snapshot_leaves_nothing(
+    root: Path, state: Path, tmp_path: Path, marker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = LocalBackend(state)
+    async with backend.create(SandboxSpec(root)) as sandbox:
+        (tmp_path / "tar").write_text(f"#!/bin/sh\nexec sleep {marker}\n")
+        (tmp_path / "tar").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        packing = asyncio.create_task(sandbox.snapshot())
+        assert await asyncio.to_thread(within, 10, lambda: sleepers(marker) != [])
+        packing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await packing
+        assert sleepers(marker) == []
+        assert not [file for file in open_files() if "sandbox-snapshot" in file]
+    await backend.close()
+
+
 async def test_a_backend_gets_over_the_death_of_its_starter(root: Path, state: Path) -> None:
     backend = LocalBackend(state)
     async with backend.create(SandboxSpec(root)) as sandbox:
@@ -150,6 +174,7 @@ async def test_a_backend_gets_over_the_death_of_its_starter(root: Path, state: P
     async with backend.create(SandboxSpec(root)) as sandbox:
         assert (await sandbox.exec("echo again", 20)).output == "again\n"
     await backend.close()
+    assert names(state) == []
 
 
 def test_a_fork_of_the_owner_keeps_nothing_alive(root: Path, state: Path) -> None:
@@ -169,6 +194,34 @@ def test_a_fork_of_the_owner_keeps_nothing_alive(root: Path, state: Path) -> Non
         os.kill(fork, signal.SIGKILL)
 
 
+async def test_closing_waits_for_no_fork_of_the_owner(root: Path, state: Path) -> None:
+    backend = LocalBackend(state)
+    async with backend.create(SandboxSpec(root)):
+        fork = os.fork()
+        if fork == 0:
+            time.sleep(20)  # noqa: ASYNC251
+            os._exit(0)
+    started = time.monotonic()
+    await backend.close()
+    assert time.monotonic() - started < 3
+    assert names(state) == []
+    os.kill(fork, signal.SIGKILL)
+    os.waitpid(fork, 0)  # noqa: ASYNC222
+
+
+async def test_closing_gets_over_a_starter_that_hangs(root: Path, state: Path) -> None:
+    backend = LocalBackend(state)
+    async with backend.create(SandboxSpec(root)):
+        starter, *_ = (pid for pid in children(os.getpid()) if called_with(pid, str(state)))
+    os.kill(starter, signal.SIGSTOP)
+    entering = asyncio.create_task(backend.create(SandboxSpec(root)).__aenter__())
+    await asyncio.sleep(0.1)
+    await backend.close()
+    with pytest.raises(SandboxError, match="starter"):
+        await asyncio.wait_for(entering, 5)
+    assert names(state) == []
+
+
 async def test_a_start_that_is_cancelled_leaves_nothing(root: Path, state: Path) -> None:
     backend = LocalBackend(state)
     for delay_s in (0.0, 0.003, 0.01, 0.02):
@@ -182,11 +235,22 @@ async def test_a_start_that_is_cancelled_leaves_nothing(root: Path, state: Path)
 
 def test_the_sweep_takes_the_dead_and_spares_the_living(tmp_path: Path) -> None:
     user = os.getuid()
-    mine = tmp_path / f"turnwise-{user}-{os.getpid()}-{start_time(os.getpid())}-abc"
-    reused = tmp_path / f"turnwise-{user}-{os.getpid()}-1-abc"
-    gone = tmp_path / f"turnwise-{user}-4194305-77-abc"
-    others = tmp_path / f"turnwise-{user + 1}-4194305-77-abc"
+    boot, namespace, *_ = owner().split(".")
+    mine = tmp_path / f"turnwise-{user}-{owner()}-abc"
+    reused = tmp_path / f"turnwise-{user}-{boot}.{namespace}.{os.getpid()}.1-abc"
+    gone = tmp_path / f"turnwise-{user}-{boot}.{namespace}.4194305.77-abc"
+    others = tmp_path / f"turnwise-{user + 1}-{boot}.{namespace}.4194305.77-abc"
     for folder in (mine, reused, gone, others):
         (folder / "etc").mkdir(parents=True)
     sweep(tmp_path)
     assert names(tmp_path) == sorted([mine.name, others.name])
+
+
+async def test_the_sweep_of_another_pid_namespace_spares_a_folder_in_use(root: Path, state: Path) -> None:
+    backend = LocalBackend(state)
+    sweeping = f"from pathlib import Path; from turnwise.sandbox.state import sweep; sweep(Path({str(state)!r}))"
+    unshare = ["unshare", "--map-current-user", "--pid", "--fork", "--mount-proc"]
+    async with backend.create(SandboxSpec(root)) as sandbox:
+        await asyncio.to_thread(subprocess.run, [*unshare, sys.executable, "-c", sweeping], check=True)
+        assert (await sandbox.exec("echo still here", 20)).output == "still here\n"
+    await backend.close()

@@ -1,6 +1,7 @@
 """Limits hold against what an agent may do by mistake or on purpose, and the sandbox stays usable afterwards."""
 
 import time
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -107,6 +108,14 @@ async def test_endless_output_neither_blocks_nor_grows(isolated: Sandbox, spec: 
 async def test_endless_output_in_the_background_blocks_nobody(isolated: Sandbox) -> None:
     await isolated.exec("yes & yes >&2 &", timeout_s=10)
     assert (await isolated.exec("seq 3", timeout_s=10)).output == "1\n2\n3\n"
+
+
+async def test_a_flood_of_replies_takes_no_memory(isolated: Sandbox) -> None:
+    tracemalloc.start()
+    flood = "head -c 20M /dev/zero | tr '\\0' x 1<>/run/turnwise/reply"
+    assert (await isolated.exec(f"{flood}; echo done", timeout_s=30)).output == "done\n"
+    assert tracemalloc.get_traced_memory()[1] < 16_000_000
+    tracemalloc.stop()
 
 
 async def test_more_output_than_a_pipe_holds_is_complete(isolating: SandboxBackend, spec: SandboxSpec) -> None:

@@ -4,8 +4,12 @@ import gzip
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +105,42 @@ def test_a_layout_is_unpacked_once_with_its_environment(tmp_path: Path) -> None:
     assert [(path.name, path.read_text()) for path in unpacked.root.iterdir()] == [("a", "3")]
     (unpacked.root / "a").write_text("touched")
     assert unpack_image("gone", tmp_path / "image") == unpacked
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "image.json", "layout"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "layout"]
+
+
+def test_a_killed_unpacking_leaves_nothing_for_long(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "slow.tar")
+    program = "import sys, pathlib, turnwise.sandbox as s; s.unpack_image(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    images = tmp_path / "images"
+    images.mkdir()
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "slow.tar"), str(images / "image")])
+    with (tmp_path / "slow.tar").open("wb"):  # returns when the other side reads
+        assert len(list(images.iterdir())) == 1
+        parent.kill()
+        parent.wait()
+    assert len(list(images.iterdir())) == 1
+    (tmp_path / "whole.tar").write_bytes(archive([("a", "file", "1")]))
+    unpacked = unpack_image(str(tmp_path / "whole.tar"), images / "image")
+    assert (unpacked.root / "a").read_text() == "1"
+    assert [path.name for path in images.iterdir()] == ["image"]
+
+
+def test_a_folder_that_holds_something_else_is_named(tmp_path: Path) -> None:
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "file").write_text("mine")
+    (tmp_path / "some.tar").write_bytes(archive([("a", "file", "1")]))
+    with pytest.raises(InputError, match="image holds something else"):
+        unpack_image(str(tmp_path / "some.tar"), tmp_path / "image")
+    assert (tmp_path / "image" / "file").read_text() == "mine"
+
+
+def test_two_that_unpack_at_once_both_have_the_image(tmp_path: Path) -> None:
+    (tmp_path / "some.tar").write_bytes(archive([(f"file{number}", "file", "x") for number in range(200)]))
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(lambda _: unpack_image(str(tmp_path / "some.tar"), tmp_path / "image"), range(4)))
+    assert made == [made[0]] * 4
+    assert len(list(made[0].root.iterdir())) == 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "some.tar"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", archive([("index.json", "file", "{}")])])

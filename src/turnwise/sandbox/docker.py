@@ -6,12 +6,13 @@ found by their label when the next backend connects.
 """
 
 import contextlib
+import logging
 import secrets
 import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from turnwise.errors import InputError, SandboxError
@@ -24,9 +25,12 @@ _CALL_S = 120
 _ERRORS = 2
 _RECEIVE_BYTES = 1 << 18
 _REMOVE_S = 60.0
+# What an ended run left and the engine does not let go of may not hold up a new run for long.
+_SWEEP_S = 2.0
 _NANO = 1_000_000_000
 # Process 1 and the command shell count too.
 _OWN_PROCESSES = 2
+_log = logging.getLogger(__name__)
 
 
 class AttachedStream:
@@ -97,11 +101,11 @@ class DockerContainer:
         remove_container(self._api, self.name)
 
 
-def remove_container(api: Any, name: str) -> None:
+def remove_container(api: Any, name: str, within_s: float = _REMOVE_S) -> None:
     """Kill and remove a container, and wait until it is gone. Raises SandboxError where the engine does not do it."""
     import docker.errors
 
-    deadline = time.monotonic() + _REMOVE_S
+    deadline = time.monotonic() + within_s
     while True:
         try:
             api.remove_container(name, force=True, v=True)
@@ -129,13 +133,12 @@ class DockerEngine:
         self._labels = {LABEL: owner()}
         self._pulling: dict[str, threading.Lock] = {}
         self._saved: list[str] = []
-        self._limits_disks = _limits_disks(api.info())
+        with _told("ask the Docker engine about itself"):
+            self._limits_disks = _limits_disks(api.info())
         sweep(api)
 
     def start(self, key: str, spec: SandboxSpec, command: Sequence[str], image: str) -> DockerContainer:
         """See `remote.Engine.start`."""
-        import docker.errors
-
         image = image or spec.image or self._base_image
         if not image:
             raise InputError("a docker sandbox of a directory needs an image to run it in: DockerBackend(base_image=…)")
@@ -143,10 +146,11 @@ class DockerEngine:
             self._need(image)
         name = f"turnwise-{self._run}-{key}"
         try:
-            return self._start(name, image, spec, command)
-        except (docker.errors.APIError, OSError) as error:
+            with _told(f"start a container of image {image}"):
+                return self._start(name, image, spec, command)
+        except SandboxError:
             remove_container(self._api, name)
-            raise SandboxError(f"cannot start a container of image {image}: {error}") from error
+            raise
 
     def _start(self, name: str, image: str, spec: SandboxSpec, command: Sequence[str]) -> DockerContainer:
         self._api.create_container(
@@ -196,36 +200,26 @@ class DockerEngine:
         """Have `image` at the engine. Raises SandboxError naming it, and the reason."""
         import docker.errors
 
-        with self._pulling.setdefault(image, threading.Lock()):
+        with self._pulling.setdefault(image, threading.Lock()), _told(f"look up image {image}"):
             try:
                 self._api.inspect_image(image)
             except docker.errors.ImageNotFound:
                 self._pull(image)
-            except (docker.errors.APIError, OSError) as error:
-                raise SandboxError(f"cannot look up image {image}: {error}") from error
 
     def _pull(self, image: str) -> None:
-        import docker.errors
-
         deadline = time.monotonic() + self._pull_timeout_s
-        try:
+        with _told(f"pull image {image}"):
             for event in self._api.pull(image, stream=True, decode=True):
                 if "error" in event:
                     raise SandboxError(f"cannot pull image {image}: {event['error']}")
                 if time.monotonic() > deadline:
                     raise SandboxError(f"cannot pull image {image} within {self._pull_timeout_s:.0f} s")
-        except (docker.errors.APIError, OSError) as error:
-            raise SandboxError(f"cannot pull image {image}: {error}") from error
 
     def save(self, container: Container) -> str:
         """See `remote.Engine.save`: an image without a name."""
-        import docker.errors
-
         assert isinstance(container, DockerContainer)
-        try:
+        with _told("take a snapshot"):
             image: str = self._api.commit(container.name, conf={"Labels": self._labels})["Id"]
-        except (docker.errors.APIError, OSError) as error:
-            raise SandboxError(f"cannot take a snapshot: {error}") from error
         self._saved.append(image)
         return image
 
@@ -234,6 +228,28 @@ class DockerEngine:
         for image in reversed(self._saved):
             remove_image(self._api, image)
         self._api.close()
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turns the client's errors into SandboxError, with the engine's own words."""
+    import docker.errors
+    import urllib3.exceptions
+
+    try:
+        yield
+    except (docker.errors.APIError, urllib3.exceptions.HTTPError, OSError) as error:
+        raise SandboxError(f"cannot {what}: {error}") from error
+
+
+@contextlib.contextmanager
+def _warned(what: str) -> Iterator[None]:
+    """Turns the client's errors, and SandboxError, into a warning: for what the next backend will try again."""
+    try:
+        with _told(what):
+            yield
+    except SandboxError as error:
+        _log.warning("%s", error)
 
 
 def _bind(mount: Mount) -> Any:
@@ -250,22 +266,25 @@ def _limits_disks(info: dict[str, Any]) -> bool:
 
 
 def remove_image(api: Any, image: str) -> None:
-    """Remove a snapshot; one that others were made from goes with the last of them."""
+    """Remove a snapshot; one that others were made from goes with the last of them, what stays with a later sweep."""
     import docker.errors
 
-    with contextlib.suppress(docker.errors.APIError):
+    with contextlib.suppress(docker.errors.APIError, OSError):
         api.remove_image(image, force=True)
 
 
 def sweep(api: Any) -> None:
-    """Remove the containers and snapshots whose owner is gone."""
+    """Remove the containers and snapshots whose owner is gone; what cannot be removed is told in a warning."""
     wanted = {"label": [LABEL]}
-    for container in api.containers(all=True, filters=wanted):
-        if is_gone(container["Labels"][LABEL]):
-            remove_container(api, container["Id"])
-    images = [image for image in api.images(all=True, filters=wanted) if is_gone(image["Labels"][LABEL])]
-    for image in sorted(images, key=lambda image: -image["Created"]):
-        remove_image(api, image["Id"])
+    with _warned("look for containers of ended runs"):
+        for container in api.containers(all=True, filters=wanted):
+            if is_gone(container["Labels"][LABEL]):
+                with _warned("remove a container of an ended run"):
+                    remove_container(api, container["Id"], _SWEEP_S)
+    with _warned("look for snapshots of ended runs"):
+        images = [image for image in api.images(all=True, filters=wanted) if is_gone(image["Labels"][LABEL])]
+        for image in sorted(images, key=lambda image: -image["Created"]):
+            remove_image(api, image["Id"])
 
 
 def connect(host: str) -> Any:

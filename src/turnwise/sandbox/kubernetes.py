@@ -27,6 +27,8 @@ _CALL_S = 60.0
 _WATCH_S = 10
 _UPDATE_S = 5.0
 _REMOVE_S = 60.0
+# Between two looks whether a pod is gone: at first, and when it takes its time.
+_LOOK_S, _LONGEST_LOOK_S = 0.1, 2.0
 _RETRIES = 6
 _RETRIED = (429, 500, 502, 503, 504)
 _ENDED = ("Succeeded", "Failed")
@@ -190,17 +192,16 @@ class KubernetesEngine:
         """Delete a pod at once, and wait until it is gone. Raises SandboxError where it does not go."""
         from kubernetes.client.exceptions import ApiException
 
-        deadline = time.monotonic() + _REMOVE_S
+        deadline, pause_s = time.monotonic() + _REMOVE_S, _LOOK_S
         try:
             with _told(f"delete pod {name}"):
-                while True:
-                    self._core.delete_namespaced_pod(
-                        name, self._settings.namespace, grace_period_seconds=0, _request_timeout=_CALL_S
-                    )
-                    self._read(name)
-                    if time.monotonic() > deadline:
-                        raise SandboxError(f"pod {name} is still there {_REMOVE_S:.0f} s after it was deleted")
-                    time.sleep(0.1)
+                self._core.delete_namespaced_pod(
+                    name, self._settings.namespace, grace_period_seconds=0, _request_timeout=_CALL_S
+                )
+                while self._read(name) and time.monotonic() < deadline:
+                    time.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
+            raise SandboxError(f"pod {name} is still there {_REMOVE_S:.0f} s after it was deleted")
         except SandboxError as error:
             if not (isinstance(error.__cause__, ApiException) and error.__cause__.status == _NOT_FOUND):
                 raise

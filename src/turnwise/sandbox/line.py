@@ -1,7 +1,8 @@
 """The line to a container's process 1: requests to `guest.main`, one at a time, over a byte stream that blocks.
 
 The stream is what differs between engines (an attached socket, a websocket); clients that block are driven from
-threads, so that no engine can hold up the event loop.
+threads, so that no engine can hold up the event loop. Each line has two threads of its own, one a direction: what is
+sent on one waits for no other.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
@@ -88,9 +89,9 @@ class Messages:
 class Line:
     """Asks process 1, and notices its end. `cause_of_death` may block; it is asked once the stream has ended."""
 
-    def __init__(self, stream: Stream, threads: Executor, cause_of_death: Callable[[], str]) -> None:
+    def __init__(self, stream: Stream, cause_of_death: Callable[[], str]) -> None:
         self._stream = stream
-        self._threads = threads
+        self._sender = ThreadPoolExecutor(1, "sandbox-line")
         self._cause_of_death = cause_of_death
         self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()
@@ -124,21 +125,22 @@ class Line:
 
     async def ping(self) -> None:
         """Let the other end know that this one is there."""
-        with contextlib.suppress(OSError):  # its listener hears of the end, too
-            if not self._failure:
-                await self._send({"do": "ping"}, b"")
+        with contextlib.suppress(OSError, SandboxError):  # its listener hears of the end, too
+            await self._send({"do": "ping"}, b"")
 
     async def send(self, data: bytes) -> None:
         """Send what is no request. Raises SandboxError."""
+        self.require_alive()
         try:
-            await self._loop.run_in_executor(self._threads, self._stream.send, data)
+            await self._loop.run_in_executor(self._sender, self._stream.send, data)
         except OSError as error:
             self.fail(f"lost its line: {error}")
             self.require_alive()
 
     async def _send(self, request: Mapping[str, Any], payload: BinaryIO | bytes) -> None:
         async with self._sending:
-            await self._loop.run_in_executor(self._threads, self._send_all, request, payload)
+            self.require_alive()
+            await self._loop.run_in_executor(self._sender, self._send_all, request, payload)
 
     def _send_all(self, request: Mapping[str, Any], payload: BinaryIO | bytes) -> None:
         if isinstance(payload, bytes):
@@ -159,6 +161,7 @@ class Line:
         """End the line, and with it the container; the first reason given is what later calls hear."""
         self._failure = self._failure or failure
         self._stream.close()
+        self._sender.shutdown(wait=False)
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(SandboxError(f"the sandbox {self._failure}"))
             self._answer.exception()  # seen: there may be nobody left who waits for it

@@ -142,7 +142,10 @@ class LocalBackend:
 
     async def start(self, spec: SandboxSpec, snapshot: Snapshot | None) -> Shell:
         """Start what one sandbox runs in. Raises InputError when this machine cannot, SandboxError when it failed."""
-        if self._workshop is None or self._launcher is None or not self._workshop.working:
+        if self._workshop is not None and not self._workshop.working:
+            self._workshop.close()
+            self._workshop = None
+        if self._workshop is None or self._launcher is None:
             self._workshop, self._launcher = self._prepare()
         shell = Shell(self._launcher, spec, self._workshop.folder / f"sandbox-{next(self._numbers)}")
         await shell.start(snapshot)

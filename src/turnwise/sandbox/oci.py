@@ -17,7 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from turnwise.errors import InputError, SandboxError
+from turnwise.sandbox.owner import is_gone, owner
 
+_RECORD = "image.json"
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _COPY_S = 3_600
 _LINKS = 40
@@ -32,7 +34,7 @@ class UnpackedImage:
 
     `SandboxSpec(None, image=str(unpacked.root), env=unpacked.env, …)` runs it with `LocalBackend`.
 
-    >>> UnpackedImage(Path("/var/cache/image"), {"PATH": "/usr/bin"}).env["PATH"]
+    >>> UnpackedImage(Path("/var/cache/image/root"), {"PATH": "/usr/bin"}).env["PATH"]
     '/usr/bin'
     """
 
@@ -41,25 +43,45 @@ class UnpackedImage:
 
 
 def unpack_image(image: str, folder: Path) -> UnpackedImage:
-    """Unpack `image` into `folder`, once: a folder that holds one already is taken as it is.
+    """Unpack `image` into `folder`, below `root`, once: a folder that holds one already is taken as it is.
 
     `image` is a file (`docker save`, an OCI archive, or `docker export`), an OCI layout's folder, or a reference, which
     is fetched by skopeo where that is installed, else taken from the Docker engine. Needs no root; then all files are
-    the user's own, and device nodes are left out. Raises InputError for what is no image, SandboxError for what could
-    not be fetched.
+    the user's own, and device nodes are left out. Raises InputError for what is no image, or a folder that holds
+    something else; SandboxError for what could not be fetched.
     """
-    record = folder.with_name(folder.name + ".json")
+    record = folder / _RECORD
     if not record.exists():
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            with _source(image, draft) as source:
-                env = _unpack(image, source, draft / "root")
-            (draft / "root").rename(folder)
-            (draft / "record").write_text(json.dumps(env))
-            (draft / "record").rename(record)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return UnpackedImage(folder, json.loads(record.read_text()))
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"{folder} holds something else than an unpacked image: remove it, or name another folder")
+        _make(image, folder)
+    return UnpackedImage(folder / "root", json.loads(record.read_text()))
+
+
+def _make(image: str, folder: Path) -> None:
+    """Unpack beside `folder`, and move there what is whole: however this process ends, no half of an image is there."""
+    _sweep(folder)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-{owner()}-", dir=folder.parent))
+    whole = draft / "image"
+    whole.mkdir()
+    try:
+        with _source(image, draft) as source:
+            env = _unpack(image, source, whole / "root")
+        (whole / _RECORD).write_text(json.dumps(env))
+        whole.rename(folder)
+    except OSError:
+        if not (folder / _RECORD).exists():  # else another process was faster
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the drafts of processes that were killed."""
+    prefix = f".{folder.name}-"
+    for path in folder.parent.iterdir():
+        if path.name.startswith(prefix) and is_gone(path.name.removeprefix(prefix).partition("-")[0]):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

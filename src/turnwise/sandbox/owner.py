@@ -1,16 +1,23 @@
-"""Who started a container, in words that fit a label, and whether that process is gone.
+"""Who made a folder or a container, in words that fit a label, and whether that process is gone.
 
 Containers end by themselves when the line to their process 1 does; labels are for what never got that far (created and
 not started, when their owner was killed) and for snapshots.
 """
 
+import contextlib
 import os
 import re
 from pathlib import Path
 
-from turnwise.sandbox.state import start_time
-
 LABEL = "turnwise.owner"
+
+
+def start_time(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot, as text; None when there is no such process."""
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[19]
+    return None
 
 
 def _place() -> str:

@@ -177,12 +177,15 @@ class RemoteSandbox:
 class Fleet:
     """The sandboxes and snapshots of one engine; what a backend is, but for its name."""
 
-    def __init__(self, name: str, make_engine: Callable[[], Engine]) -> None:
-        """`make_engine` connects (it blocks), at the first sandbox."""
+    def __init__(self, name: str, make_engine: Callable[[], Engine], ping_s: float = _PING_S) -> None:
+        """`make_engine` connects (it blocks), at the first sandbox. Every `ping_s` sandboxes hear that we live."""
         self._name = name
+        self._ping_s = ping_s
         self._make_engine = make_engine
         self._engine: Engine | None = None
         self._connecting = asyncio.Lock()
+        # Apart, for starts may take half an hour each (of a pod, of a pull), and nothing else shall wait for them.
+        self._starters: ThreadPoolExecutor | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._pinging: asyncio.Task[None] | None = None
         self._numbers = itertools.count()
@@ -215,6 +218,7 @@ class Fleet:
     async def _connect(self) -> Engine:
         async with self._connecting:
             if self._engine is None:
+                self._starters = self._starters or ThreadPoolExecutor(_THREADS, "sandbox-start")
                 self._threads = self._threads or ThreadPoolExecutor(_THREADS, "sandbox")
                 self._engine = await self._call(self._make_engine)
                 self._pinging = asyncio.create_task(self._ping())
@@ -222,7 +226,8 @@ class Fleet:
 
     async def _start_container(self, engine: Engine, spec: SandboxSpec, image: str) -> Machine:
         key = str(next(self._numbers))
-        starting = asyncio.ensure_future(self._call(lambda: engine.start(key, spec, COMMAND, image)))
+        assert self._starters is not None
+        starting = asyncio.get_running_loop().run_in_executor(self._starters, engine.start, key, spec, COMMAND, image)
         try:
             container = await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -230,8 +235,7 @@ class Fleet:
             if not starting.cancelled() and starting.exception() is None:
                 await self._call(starting.result().remove)
             raise
-        assert self._threads is not None
-        return Machine(spec, container, Line(container.stream, self._threads, container.cause_of_death))
+        return Machine(spec, container, Line(container.stream, container.cause_of_death))
 
     async def _furnish(self, engine: Engine, machine: Machine, snapshot: Snapshot | None) -> None:
         """Put in what the engine did not: mounts, the root, what changed."""
@@ -281,19 +285,25 @@ class Fleet:
             self._pinging.cancel()
         self._snapshots.clear()
         ended = await asyncio.gather(*(self.stop(machine) for machine in list(self._live)), return_exceptions=True)
-        if self._engine is not None:
-            await self._call(self._engine.close)
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-        self._engine = self._pinging = self._threads = None
+        try:
+            if self._engine is not None:
+                await self._call(self._engine.close)
+        finally:
+            for threads in filter(None, (self._starters, self._threads)):
+                threads.shutdown(wait=False)
+            self._engine = self._pinging = self._starters = self._threads = None
         for error in ended:
             if isinstance(error, BaseException):
                 raise error
 
     async def _ping(self) -> None:
         while True:
-            await asyncio.sleep(_PING_S)
-            await asyncio.gather(*(machine.line.ping() for machine in list(self._live)))
+            await asyncio.sleep(self._ping_s)
+            live = list(self._live)
+            ended = await asyncio.gather(*(machine.line.ping() for machine in live), return_exceptions=True)
+            for machine, error in zip(live, ended, strict=True):
+                if error is not None:
+                    machine.line.fail(f"cannot be reached: {error}")
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         assert self._threads is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import shlex
 import shutil
 import signal
@@ -48,6 +49,7 @@ class Shell:
         self._reply: asyncio.Future[Reply] | None = None
         self._state = Reply("done", 0, spec.workdir, "")
         self._shell_pid = 0
+        self._key = ""
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self, snapshot: Snapshot | None = None) -> None:
@@ -105,9 +107,8 @@ class Shell:
         try:
             if self._shell_pid == 0:
                 await self._new_shell()
-            if content is not None:
-                self._channel.place("content", content)
-            return await self._run(command, timeout_s, limit)
+            with self._channel.content(content):
+                return await self._run(command, timeout_s, limit)
         except asyncio.CancelledError:
             self._fail("was ended by a cancelled call")
             raise
@@ -117,11 +118,12 @@ class Shell:
 
     async def _run(self, command: bytes, timeout_s: float, limit: int | None) -> Ran:
         elders = list(processes.descendants(self._init_pid))
-        self._channel.place("command", command.replace(b"\0", b""))
+        self._channel.place_command(command.replace(b"\0", b""))
         output = self._channel.open_output(limit)
         started = time.perf_counter()
         self._watchdog.wake()
-        self._channel.knock()
+        self._key = secrets.token_hex(8)
+        self._channel.request("run", self._key)
         reply = await self._wait(timeout_s)
         timed_out = reply is None
         if reply is None:
@@ -165,9 +167,9 @@ class Shell:
 
     async def _new_shell(self) -> None:
         """Have process 1 start another shell, and bring it to the directory and environment of the last."""
-        self._channel.knock()
+        self._channel.request("start")
         ready = await self._wait(_DEATH_S)
-        if ready is None:
+        if ready is None or ready.kind != "ready":
             self._fail("could not start another shell")
             raise SandboxError(f"the sandbox {self._failure}")
         self._adopt(ready)
@@ -193,7 +195,18 @@ class Shell:
         reply, self._reply = self._reply.result(), None
         return reply
 
+    def _counts(self, reply: Reply) -> bool:
+        """False for what others than the shell and process 1 wrote, or what comes too late."""
+        if reply.kind == "done":
+            return reply.key == self._key
+        if reply.kind == "died":
+            return processes.inspect(self._shell_pid) is None
+        # Where a shell was, and what it exported, is its commands' doing anyway.
+        return reply.kind == "left" or self._shell_pid == 0
+
     def _on_reply(self, reply: Reply) -> None:
+        if not self._counts(reply):
+            return
         if reply.kind in ("done", "left"):
             self._state = reply
         if reply.kind == "died":

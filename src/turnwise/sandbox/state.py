@@ -22,14 +22,9 @@ from importlib import resources
 from pathlib import Path
 
 from turnwise.errors import SandboxError
+from turnwise.sandbox.owner import is_gone, owner
 
-
-def start_time(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot, as text; None when there is no such process."""
-    with contextlib.suppress(OSError):
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        return stat.rpartition(")")[2].split()[19]
-    return None
+_END_S = 5.0
 
 
 def default_parent() -> Path:
@@ -39,10 +34,10 @@ def default_parent() -> Path:
 
 
 def abandoned(parent: Path) -> Iterator[Path]:
-    """This user's state folders whose owning process is gone."""
+    """This user's state folders whose owning process is gone. (A container may share the parent, and number its
+    processes in its own way.)"""
     for folder in parent.glob(f"turnwise-{os.getuid()}-*"):
-        pid, _, rest = folder.name.split("-", 2)[2].partition("-")
-        if pid.isdigit() and start_time(int(pid)) != rest.partition("-")[0]:
+        if is_gone(folder.name.split("-")[2]):
             yield folder
 
 
@@ -53,14 +48,14 @@ def sweep(parent: Path) -> None:
 
 
 class Workshop:
-    """A backend's folder `turnwise-UID-PID-STARTTIME-RANDOM` and the starter that works, and guards it, there."""
+    """A backend's folder `turnwise-UID-OWNER-RANDOM` (see `owner`) and the starter that works, and guards it, there."""
 
     def __init__(self, parent: Path) -> None:
         """Raises OSError when the folder cannot be made."""
         sweep(parent)
-        owner = f"turnwise-{os.getuid()}-{os.getpid()}-{start_time(os.getpid())}"
-        self.folder = parent / f"{owner}-{secrets.token_hex(8)}"
+        self.folder = parent / f"turnwise-{os.getuid()}-{owner()}-{secrets.token_hex(8)}"
         self._lock = asyncio.Lock()
+        self._answered = asyncio.Event()
         self._connection, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.setblocking(False)
         # The starter comes first: no instant is left at which a killed owner would leave a folder behind.
@@ -106,7 +101,7 @@ class Workshop:
             os.lseek(copies[0], 0, os.SEEK_SET)
             async with self._lock:
                 socket.send_fds(self._connection, [b"start"], copies)
-                await _readable(self._connection)
+                await self._answer()
                 answer, got, _, _ = socket.recv_fds(self._connection, 256, 1)
         except OSError as error:
             raise SandboxError(f"the starter of sandboxes is gone: {error}") from error
@@ -117,10 +112,30 @@ class Workshop:
             raise SandboxError(f"the starter could start no sandbox: {answer.decode() or 'it ended'}")
         return int(answer), got[0]
 
+    async def _answer(self) -> None:
+        """Wait until there is an answer to read, or `close` was called."""
+        loop = asyncio.get_running_loop()
+        self._answered.clear()
+        loop.add_reader(self._connection, self._answered.set)
+        try:
+            await self._answered.wait()
+        finally:
+            if self._connection.fileno() >= 0:
+                loop.remove_reader(self._connection)
+
     def close(self) -> None:
-        """End the starter, and with it every sandbox that still lives, and the folder; blocks for milliseconds."""
+        """End the starter, and with it every sandbox that still lives, and the folder; blocks for milliseconds, or for
+        `_END_S` where the starter hangs. An order in progress fails."""
+        asyncio.get_running_loop().remove_reader(self._connection)
+        self._answered.set()
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)  # a fork of this process may hold it, too
         self._connection.close()
-        self._starter.wait()
+        try:
+            self._starter.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._starter.kill()
+            self._starter.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -130,16 +145,6 @@ def _end_unwanted(exchange: "asyncio.Future[tuple[int, int]]") -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)
-
-
-async def _readable(connection: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(connection, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(connection)
 
 
 @functools.cache

@@ -1,8 +1,10 @@
 """Process 1 of a container: runs the commands of a sandbox whose host is elsewhere, told what to do over stdin.
 
 This package is sent into the container as text, so it imports only the standard library and keeps to Python 3.6.
-Nothing inside can kill process 1, and it lets nobody look into it: what it tells the host about a command is not the
-command's to say.
+Nothing inside can kill process 1, and it lets nobody look into it. That a command is done it hears from the shell, by a
+FIFO that everything inside can write to. So each command has a key, which the shell reads when the command is over, and
+says: other replies do not count, be they made up or late. That guards against what commands write, not against programs
+that go for the shell itself: theirs is the same user, who may look into its memory and its descriptors.
 
 Both directions speak the same: one line of JSON whose `size` says how many bytes follow it. Every request but `ping`
 gets one answer, of one or more messages; all but the last have `more`. When stdin ends, or nothing comes for
@@ -28,9 +30,11 @@ CONTROL = "/run/turnwise"
 # Commands' shell: as in scripts/init.sh.
 LOOP = (
     f". {CONTROL}/shell; while IFS= read -r -u 3 _turnwise; do "
-    f'mapfile -d "" -t _turnwise <{CONTROL}/command; '
-    f'eval "${{_turnwise[0]-}}" </dev/null >{CONTROL}/output 2>&1 3<&-; _turnwise_reply done $?; done'
+    'mapfile -d "" -t _turnwise <&"$_turnwise_next"; exec {_turnwise_next}<&-; '
+    f'eval "${{_turnwise[0]-}}" </dev/null >{CONTROL}/output 2>&1 3<&-; _turnwise_done $?; done'
 )
+# More than an environment that programs can be started in; what is longer was not written by the shell.
+REPLY_BYTES = 1 << 22
 PR_SET_DUMPABLE = 4
 SETTLE_S, DEATH_S = 0.25, 10.0
 WATCH_S, CROWDED_S, CROWDED_BELOW = 0.2, 1.0, 2
@@ -39,22 +43,23 @@ TIMED_OUT = 124
 
 
 class Reply(NamedTuple):
-    """What the shell said: "ready", "done", "left" (on its way out), or "died" (said for it)."""
+    """What the shell said: "ready", "done" (with its command's key), "left" (on its way out), "died" (said for it)."""
 
     kind: str
     status: int
     directory: str
     exports: str
+    key: str = ""
 
 
 def parse_reply(message: bytes) -> Optional[Reply]:
     """One message of the shell; None when it was cut off (its shell was killed while writing it)."""
     head, _, rest = message.decode("utf-8", "surrogateescape").partition("\n")
-    kind, _, status = head.partition(" ")
+    kind, status, key = [*head.split(" "), "", ""][:3]
     if not rest.endswith("end") or not status.isdigit():
         return None
     directory, _, exports = rest[: -len("end")].partition("\n")
-    return Reply(kind, int(status), directory, exports)
+    return Reply(kind, int(status), directory, exports, key)
 
 
 class Guest:
@@ -64,8 +69,10 @@ class Guest:
         self.config = config
         self.host = Host()
         self.shell_pid = 0
+        self.shell_fds: Tuple[int, ...] = ()  # what the last shell was reached by
         self.state = Reply("done", 0, config["workdir"], "")
         self.reply: Optional[Reply] = None
+        self.key = ""  # of the last command; none while a shell starts
         self.partial = b""
         self.outputs: List[Output] = []
         self.watched_at = 0.0
@@ -76,14 +83,17 @@ class Guest:
             os.set_blocking(fd, False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(wake_write)
-        self.place("shell", config["shell"].encode())
+        with os.fdopen(self.place("shell"), "wb") as file:
+            file.write(config["shell"].encode())
         os.mkfifo(CONTROL + "/reply")
         self.replies = os.open(CONTROL + "/reply", os.O_RDWR | os.O_NONBLOCK)
 
-    def place(self, name: str, content: bytes) -> None:
-        """Put a file into the control directory."""
-        with open(os.path.join(CONTROL, name), "wb") as file:
-            file.write(content)
+    def place(self, name: str) -> int:
+        """Put a new, empty file into the control directory."""
+        path = os.path.join(CONTROL, name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
 
     # Waiting: everything that can happen is taken care of in `turn`.
 
@@ -117,13 +127,19 @@ class Guest:
         except BlockingIOError:
             return
         messages = (self.partial + data).split(b"\0")
-        self.partial = messages.pop()
+        self.partial = messages.pop()[-REPLY_BYTES:]
         for message in filter(None, messages):
             reply = parse_reply(message)
-            if reply is not None and reply.kind in ("done", "left"):
-                self.state = reply
-            if reply is not None and reply.kind in ("done", "ready"):
-                self.reply = reply
+            if reply is not None:
+                self.take_reply(reply)
+
+    def take_reply(self, reply: Reply) -> None:
+        """What may be the shell's word. Where it was, and what it exported, is its commands' doing anyway."""
+        told = reply.kind in ("done", "ready") and reply.key == self.key
+        if told:
+            self.reply = reply
+        if reply.kind == "left" or (told and reply.kind == "done"):
+            self.state = reply
 
     def bury(self) -> None:
         """Reap the dead; the shell may be among them."""
@@ -146,15 +162,16 @@ class Guest:
         if now - self.watched_at < WATCH_S:
             return
         self.watched_at = now
-        found = [process for process in processes() if process.pid != self.shell_pid]
-        self.others = len(found)
-        threads = sum(process.threads for process in found)
+        found = processes()
+        shell = [process for process in found if process.pid == self.shell_pid]
+        self.others = len(found) - len(shell)
+        threads = sum(process.threads for process in found) - sum(process.threads for process in shell)
         if threads < self.config["processes"] - CROWDED_BELOW:
             self.crowded_since = None
             return
         self.crowded_since = self.crowded_since or now
         if now - self.crowded_since >= CROWDED_S or threads > self.config["processes"] + CROWDED_BELOW:
-            kill([], {self.shell_pid})
+            kill(shell, {self.shell_pid})
             self.crowded_since = None
 
     def wait(self, timeout_s: float, kinds: Tuple[str, ...] = ("done", "died")) -> Optional[Reply]:
@@ -173,7 +190,11 @@ class Guest:
 
     def new_shell(self) -> None:
         """Start a shell in the directory and environment of the last one."""
+        for fd in self.shell_fds:
+            os.close(fd)
         request_read, self.request = os.pipe()
+        self.key, self.command = "", self.place("command")
+        self.shell_fds = self.request, self.command
         deadline = time.monotonic() + DEATH_S
         while self.shell_pid == 0:
             try:
@@ -200,7 +221,9 @@ class Guest:
             null = os.open("/dev/null", os.O_RDWR)
             for fd, inherited in enumerate((null, null, null, request_read)):
                 os.dup2(inherited, fd)
-            os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+            for name in os.listdir("/proc/self/fd"):  # up to the limit, old Pythons would close a thousand million
+                if int(name) > 3:
+                    os.closerange(int(name), int(name) + 1)  # also where it is closed already
             limits = ["unlimited", str(self.config["data_kb"]), str(self.config["file_kb"])]
             os.execvp("bash", ["bash", "--noprofile", "--norc", "-c", LOOP, "bash", *limits])
         finally:
@@ -215,12 +238,12 @@ class Guest:
     def execute(self, command: bytes, timeout_s: float, limit: int) -> Tuple[Dict[str, Any], bytes]:
         """Run a command in the shell that is there; what became of it, and its output."""
         elders = processes()
-        self.place("command", command)
+        self.give(command)
         output = self.open_output(limit)
         started = time.monotonic()
-        self.reply = None
+        self.reply, self.key = None, os.urandom(8).hex()
         with contextlib.suppress(BrokenPipeError):  # it was killed just now, which `wait` is about to see
-            os.write(self.request, b"\n")
+            os.write(self.request, b"run\n" + self.key.encode() + b"\n")
         reply = self.wait(timeout_s)
         timed_out = reply is None
         if reply is None:
@@ -228,6 +251,13 @@ class Guest:
         kept = output.finish()
         told = {"status": reply.status, "duration_s": time.monotonic() - started, "timed_out": timed_out}
         return dict(told, truncated=output.truncated), kept
+
+    def give(self, command: bytes) -> None:
+        """Write to the file that the shell opened before it said "ready" or "done", and that has no name any more."""
+        opened, self.command = self.command, self.place("command")
+        self.shell_fds = self.request, self.command
+        with os.fdopen(opened, "wb") as file:
+            file.write(command)
 
     def open_output(self, limit: int) -> Output:
         """A new output pipe, ready before the shell opens it; those that background processes still hold live on."""
