@@ -96,18 +96,21 @@ def test_a_wrong_assertion_stands_at_its_end(body, wrong):
     assert [re.sub(r"assert \d+ == \d+", "{}", text) for text in ends] == [head + wrong]
 
 
-def test_copies_stand_behind_the_tests_and_bear_names_of_their_own():
+def test_copies_stand_behind_their_tests_under_names_of_their_own():
     source = (
-        "class T:\n    @mark\n    def test_a(self):\n        assert f() == 1\n\n    def test_b(self): assert f() == 2"
+        "class T:\n    @mark\n    def test_a(self):\n        assert f() == 1\n    def test_b(self): assert f() == 2\n"
     )
+    source += "    def test_c(self): assert f() == 2\n"
 
-    made, turned = made_to_fail(source, {"test_a"}, {"test_b"}, random.Random(0))
+    made, turned = made_to_fail(source, {"test_a"}, {"test_b", "test_c"}, random.Random(0))
 
-    assert turned == {"test_a", "test_b"}
+    assert turned == {"test_a", "test_c"}
     names = [node.name for node in ast.walk(ast.parse(made)) if isinstance(node, ast.FunctionDef)]
-    assert names == ["test_a", *(f"test_a__turn{number}" for number in range(1, 5)), "test_b"]
+    copies = [f"test_a__turn{number}" for number in range(1, 5)]
+    assert names == ["test_a", *copies, "test_b", "test_b__turn1", "test_c"]
     assert made.count("@mark") == 5
-    assert made.endswith("    def test_b(self): assert f() == 3")
+    assert "def test_b(self): assert f() == 2\n    def test_b__turn1(self): assert f() == 3\n" in made
+    assert made.endswith("    def test_c(self): assert f() == 3\n")
 
 
 def test_a_test_is_found_by_the_first_line_of_its_docstring():

@@ -1,14 +1,14 @@
-"""Makes tests fail: those that are to be fixed, copies of them, and some of those that passed before.
+"""Makes tests fail: those that are to be fixed, some of those that passed before, and copies of both.
 
 A test is made to fail by one wrong turn: one of its own assertions comes to ask for something else (another literal,
-another value for what a name stands for, another exception), or a wrong one stands at its end. Further turns of a test
-to be fixed are taken by copies of it, whose names end in `__turn` and a number.
+another value for what a name stands for, another exception), or a wrong one stands at its end. Copies take further
+turns; their names end in `__turn` and a number.
 
 Run as `python -I -S turnwise_control.py FILE` where the tests lie, before any code of the repository runs. FILE holds
 JSON, `{"files": [PATH, ...], "ids": [ID, ...], "others": [ID, ...], "seed": N}`: the files of tests, the ids of those
 to be fixed and of those that passed before, as the task's row has them, and what the choice among tests and turns
-depends on. It comes to hold a list of the names of all that was turned, as `names_of` gives them. A file that is no
-Python of this version stays as it is. Needs Python 3.6 or later, nothing else.
+depends on. It comes to hold a list of the names of all that took a turn themselves, as `names_of` gives them. A file
+that is no Python of this version stays as it is. Needs Python 3.6 or later, nothing else.
 """
 
 import ast
@@ -86,8 +86,9 @@ def names_of(ids: Sequence[str]) -> Set[str]:
 
 
 def made_to_fail(source: str, names: Set[str], others: Set[str], chance: random.Random) -> Tuple[str, Set[str]]:
-    """The source in which the functions of these names, and some of `others`, take a wrong turn each, with copies of
-    the former behind them that take other turns; and the names of all of them. Raises SyntaxError for no Python.
+    """The source in which the functions of these names, and some of `others`, take a wrong turn each, with copies
+    behind them that take other turns, and behind others; and the names of all that took one themselves. Raises
+    SyntaxError for no Python.
 
     >>> changed, turned = made_to_fail("def test_a(): assert f() == 5\\n", {"test_a"}, set(), random.Random(0))
     >>> changed.split("\\n")[:2]
@@ -104,11 +105,13 @@ def made_to_fail(source: str, names: Set[str], others: Set[str], chance: random.
         own, *copied = list(islice(_turns(lines, function, helpers, chance), most + 1)) or [[]]
         edits += [*own, *_copies(lines, function, copied)]
     passing = chance.sample(passing, min(OTHERS, len(passing)))
+    turned = passing[: len(passing) // 2]  # the rest stays, for what has a test that passes stand for one that fails
     for function in passing:
-        edits += next(_turns(lines, function, helpers, chance), [])
+        found = list(islice(_turns(lines, function, helpers, chance), 1))
+        edits += [edit for turn in found for edit in turn] if function in turned else _copies(lines, function, found)
     changed = "".join(_edited(lines, edits))
     compile(changed, "tests", "exec", dont_inherit=True)
-    return changed, {name for function in (*fixed, *passing) for name in _names(function)}
+    return changed, {name for function in (*fixed, *turned) for name in _names(function)}
 
 
 def _names(function: Function) -> Set[str]:
