@@ -178,6 +178,12 @@ def test_a_repository_that_shows_the_future_leaks(gate, tmp_path, change, told):
     assert verdict.fault is (Fault.LEAK if told else None)
 
 
+@pytest.mark.parametrize("name", ["HEAD", "a-branch-upstream"])
+def test_a_base_that_the_row_only_names_is_no_leak(gate, name):
+    (verdict,) = gate.check(gate.task(base_commit=name))
+    assert (verdict.admitted, verdict.leaks) == (True, ())
+
+
 @pytest.mark.parametrize(("text", "leaks"), [(FIXED, True), (BUGGY, False), ("def add(a, b):\n    return 7\n", False)])
 def test_an_installed_copy_leaks_if_it_has_the_fix(gate, tmp_path, text, leaks):
     (tmp_path / "calc.py").write_text(text)

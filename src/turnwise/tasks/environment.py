@@ -75,7 +75,7 @@ class EnvironmentStore:
         return await asyncio.to_thread(image_spec, task, self._images)
 
     async def _prepare_checkout(self, task: Task) -> SandboxSpec:
-        key = self._checkouts.key(task), False
+        key = await asyncio.to_thread(self._checkouts.key, task), False
         if key not in self._prepared or not self._prepared[key].tree.exists():
             self._prepared[key] = await asyncio.to_thread(self._checkouts.spec, task)
         return self._prepared[key]

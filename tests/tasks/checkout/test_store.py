@@ -146,6 +146,30 @@ async def test_a_setup_patch_is_where_the_agent_starts(store, upstream, backend)
     assert await run(backend, spec, command) == "def add(a, b):\n    return b\n1 [1]"
 
 
+@pytest.mark.parametrize("name", ["HEAD~1", "release~1", "short"])
+async def test_a_base_that_is_only_named_is_built_under_its_own_id(store, upstream, backend, name):
+    name = upstream.base[:7] if name == "short" else name
+    spec = store.spec(replace(upstream.task(), base_commit=name))
+    assert await run(backend, spec, "git rev-parse HEAD; git status --porcelain") == f"{upstream.base} [0]"
+    assert store.key(replace(upstream.task(), base_commit=name)) == store.key(upstream.task())
+
+
+async def test_a_bug_on_a_mirrors_head_is_where_the_agent_starts(store, upstream, backend):
+    bug = BUG.replace("return a - b", "return a + b  # mended")
+    spec = store.spec(replace(upstream.task(setup_patch=bug, install=("true",)), base_commit="HEAD"))
+    command = "cat src/tiny/__init__.py; git log --all --oneline | wc -l; git status --porcelain"
+    assert await run(backend, spec, command) == "def add(a, b):\n    return b\n1 [0]"
+
+
+def test_a_repository_that_moved_on_is_another_environment_to_the_next_run(git, upstream, cache, tmp_path):
+    git(tmp_path, "clone", "-q", str(upstream.folder), "acme__tiny")
+    task, store = replace(upstream.task(), base_commit="HEAD"), CheckoutStore(cache, tmp_path)
+    before = store.key(task)
+    git(tmp_path / "acme__tiny", "reset", "-q", "--hard", upstream.base)
+    assert store.key(task) == before
+    assert CheckoutStore(cache, tmp_path).key(task) == store.key(upstream.task())
+
+
 async def test_a_project_without_pyproject_is_on_the_path_itself(store, upstream, backend):
     flat = "from setuptools import setup; setup(name='flat', packages=['flat'])"
     made = f"mkdir flat && touch flat/__init__.py && echo {shlex.quote(flat)} > setup.py"
