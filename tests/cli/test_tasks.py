@@ -101,6 +101,16 @@ def test_filter_takes_the_gates_verdicts(tasks, tmp_path):
     assert not (tmp_path / "kept.jsonl").exists()
 
 
+def test_validate_keeps_its_hands_off_what_is_no_verdicts_file(tasks, tmp_path):
+    before = (tmp_path / "rows.jsonl").read_bytes()
+    (tmp_path / "same.jsonl").symlink_to("rows.jsonl")
+    assert "same.jsonl: is the source of the tasks" in tasks("validate", "rows.jsonl", "--out", "same.jsonl").stderr
+    assert (tmp_path / "rows.jsonl").read_bytes() == before
+    (tmp_path / "pipe").mkdir()
+    assert "pipe: is no regular file" in tasks("validate", "rows.jsonl", "--out", "pipe").stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "rows.jsonl", "same.jsonl"]
+
+
 def _only(folder, row):
     path = folder / "only.jsonl"
     path.write_text(json.dumps(row))

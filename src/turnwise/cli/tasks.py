@@ -145,6 +145,8 @@ def validate(
     from turnwise.pipeline.validation import validate_tasks
     from turnwise.tasks.verdicts import Fault
 
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise InputError(f"{out}: is the source of the tasks; name another file for the verdicts with --out")
     settings = sandbox_settings(recipe, [*(set_ or []), *backend_key(sandbox)])
     tasks, refused = _chosen(source, select, split)
     with until_stopped(f"the same command goes on with {out}"), bar("validating", len(tasks)) as advance:

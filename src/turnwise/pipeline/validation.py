@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from turnwise.errors import InfrastructureError, InputError, SandboxError, TaskError
+from turnwise.files import require_regular
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.workshop import open_backend, open_store, sandbox_limits
 from turnwise.rewards import read_command, require_graders, verify
@@ -58,6 +59,7 @@ def validate_tasks(
     verdict. Raises InputError where `out` is no verdicts file, StoreError where another process writes it.
     KeyboardInterrupt passes through once all sandboxes are gone.
     """
+    require_regular(out)
     require_graders(tasks)
     made = environments or open_store(sandbox, repos)
     out.parent.mkdir(parents=True, exist_ok=True)
