@@ -262,6 +262,11 @@ def test_an_image_that_no_sandbox_can_be_made_of_is_its_rows_fault(gate, tmp_pat
     assert verdict.reason.endswith("has no bash, which sandboxes need")
 
 
+def test_an_error_that_nobody_foresaw_is_a_verdict_on_its_task(gate):
+    odd, sound = gate.check(gate.task("odd", patch=None), gate.task("sound"))
+    assert (odd.fault, odd.reason.split(":")[0], sound.admitted) == (Fault.ROW, "TypeError", True)
+
+
 def test_an_interrupted_gate_goes_on_and_drops_a_torn_line(gate):
     def interrupt(task):
         if task.instance_id == "small__b-1":

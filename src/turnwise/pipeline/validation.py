@@ -126,8 +126,10 @@ class Gate:
             if not _is_of_row(error, task, spec):
                 raise
             return refused(task, Fault.ROW, str(error), built.build_s)
-        except InfrastructureError as error:
+        except (InfrastructureError, OSError) as error:
             return refused(task, Fault.INFRASTRUCTURE, str(error), built.build_s)
+        except Exception as error:  # nobody foresaw it, and it must not end the tasks beside this one
+            return refused(task, Fault.ROW, f"{type(error).__name__}: {error}", built.build_s)
         remarks = [text for text in (found.reason, _log_alone(task)) if text]
         return found.model_copy(update={"build_s": round(built.build_s, 2), "reason": "; ".join(remarks) or None})
 

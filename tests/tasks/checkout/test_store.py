@@ -1,6 +1,7 @@
 """Environments built for real, by uv in bubblewrap, and used by real sandboxes."""
 
 import asyncio
+import platform
 import shlex
 import shutil
 import socket
@@ -234,6 +235,15 @@ async def test_one_that_fails_does_not_stop_the_others(cache, upstream):
         "acme__tiny-7: its row wants Python 3.1, "
     ] * 2
     assert len(told) == 3
+
+
+async def test_an_error_that_nobody_foresaw_does_not_stop_the_others(cache, upstream):
+    good, odd = upstream.task(**LIFE), replace(upstream.task(), created_at="9999-99-99")
+    told = {}
+    store = EnvironmentStore(cache, upstream.repos)
+    failed = await build_all(store, [odd, good], 1, lambda task, outcome: told.update({task.created_at: outcome}))
+    assert (failed, told[good.created_at].python) == (1, platform.python_version())
+    assert str(told["9999-99-99"]).startswith("acme__tiny-7: its environment cannot be made: ValueError: month must")
 
 
 async def test_where_telling_fails_nothing_goes_on_and_the_error_is_plain(upstream, tmp_path):
