@@ -82,6 +82,7 @@ def test_filter_writes_what_passes_and_shows_the_funnel(tasks, tmp_path):
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
     assert cells == [
         ["read", "", "4"],
+        ["patch is a diff", "0", "4"],
         ["failing tests fail on no import or attribute", "0", "4"],
         ["at most 7 files changed", "1", "3"],
         ["fewer than 500 lines changed", "0", "3"],
