@@ -61,6 +61,17 @@ def test_select_chooses_by_pattern_or_name(tasks):
     assert "50 of the 50 tasks of verified-50 are not here" in refused
 
 
+def test_a_split_that_no_task_is_of_is_told_with_those_that_are_there(tasks, tmp_path):
+    told = "turnwise: rows.jsonl: none of 4 tasks has meta.split 'typo'; they have no splits\n"
+    assert tasks("list", "rows.jsonl", "--split", "typo").stderr == FAULT + told
+    told = "turnwise: frozen: none of 1 tasks has meta.split 'typo'; there are train\n"
+    verdicts = ("--out", "verdicts.jsonl")
+    for verb in (("list",), ("validate", *verdicts)):
+        done = tasks(*verb, "frozen", "--select", "boltons-2b6043fe", "--split", "typo")
+        assert (done.returncode, done.stderr) == (1, told)
+    assert not (tmp_path / "verdicts.jsonl").exists()
+
+
 def test_show_tells_how_a_task_is_made_and_tested(tasks):
     shown = tasks("show", "some__lib-6", "rows.jsonl").stdout
     assert "image      swerebench/sweb.eval.x86_64.some_1776_lib-6" in shown

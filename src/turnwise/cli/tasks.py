@@ -253,7 +253,12 @@ def _chosen(source: str, wanted: str | None, split: str | None) -> "tuple[list[T
 
     tasks, refused = _scan(source)
     chosen = select(tasks, wanted) if wanted is not None else tasks
-    return [task for task in chosen if split in (None, task.meta.get("split"))], refused
+    of_split = [task for task in chosen if split in (None, task.meta.get("split"))]
+    if chosen and not of_split:
+        known = sorted({str(task.meta["split"]) for task in chosen if "split" in task.meta})
+        there = f"there are {', '.join(known)}" if known else "they have no splits"
+        raise TaskError(f"{source}: none of {len(chosen)} tasks has meta.split {split!r}; {there}")
+    return of_split, refused
 
 
 def _leave_if(refused: int) -> None:

@@ -57,6 +57,8 @@ def installed_by(**installation):
     ("raw", "message"),
     [
         (CLASSIC | {"created_at": "9999-99-99"}, "field 'created_at': '9999-99-99' is no day"),
+        (CLASSIC | {"repo": "../calc"}, "field 'repo': should be OWNER/NAME"),
+        (OURS | {"repo": "acme/.."}, "field 'repo': should be OWNER/NAME"),
         (CLASSIC | {"created_at": float("inf")}, "field 'created_at': is no time in milliseconds"),
         (CLASSIC | {"created_at": 1e300}, "field 'created_at': is no time in milliseconds"),
         (CLASSIC | {"FAIL_TO_PASS": "{[1]: 2}"}, "field 'FAIL_TO_PASS': is written neither"),

@@ -50,9 +50,15 @@ def _without_path(instance_id: str) -> str:
     return instance_id
 
 
+def _without_steps(repo: str) -> str:
+    if not {".", ".."}.isdisjoint(repo.split("/")):
+        raise ValueError("should be OWNER/NAME")
+    return repo
+
+
 Text = Annotated[str, Field(min_length=1)]
 InstanceId = Annotated[Text, AfterValidator(_without_path)]
-Repository = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
+Repository = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$"), AfterValidator(_without_steps)]
 Revision = Annotated[str, Field(pattern=REVISION)]
 Date = Annotated[str, BeforeValidator(_dated)]
 TestIds = Annotated[tuple[Text, ...], BeforeValidator(decoded)]
