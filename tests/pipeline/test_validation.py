@@ -249,7 +249,7 @@ def test_an_engine_that_is_not_there_is_no_rows_fault(gate, monkeypatch, backend
         monkeypatch.setenv(name, "unix:///nowhere")
     for _ in range(2):
         with pytest.raises(InputError, match=r"no Docker engine answers|kubeconfig"):
-            gate.check(gate.task(), backend=backend, base_image="python:3.12")
+            gate.check(replace(gate.task(), instance_id="engine"), backend=backend, base_image="python:3.12")
         assert gate.out.read_text() == ""
     assert [verdict.admitted for verdict in gate.check(gate.task())] == [True]
 

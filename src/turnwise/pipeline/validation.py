@@ -206,8 +206,8 @@ def refused(task: Task, fault: Fault, reason: str, build_s: float = 0.0) -> Gate
 
 def _is_of_row(error: InputError, task: Task, spec: SandboxSpec) -> bool:
     """Whether it is about the task or its image, which an error of the user's input names."""
-    named = task.instance_id in str(error) or (spec.image != "" and spec.image in str(error))
-    return isinstance(error, TaskError) or named
+    names_image = spec.image != "" and spec.image in str(error)
+    return isinstance(error, TaskError) or names_image or str(error).startswith(f"{task.instance_id}:")
 
 
 def _log_alone(task: Task) -> str:

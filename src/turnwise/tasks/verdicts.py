@@ -182,4 +182,5 @@ def _verdict(line: str, place: str) -> GateVerdict:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise TaskError(f"{place}: field {where!r}: {first['msg']}" if where else f"{place}: {first['msg']}") from error
+        told = f"field {where!r}: {first['msg']}" if where else f"is no verdict ({first['msg']})"
+        raise TaskError(f"{place}: {told}") from error
