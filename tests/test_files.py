@@ -1,8 +1,10 @@
 """Files that are written whole or not at all."""
 
+import os
+
 import pytest
 
-from turnwise.errors import StoreError
+from turnwise.errors import InputError, StoreError
 from turnwise.files import write_text_whole, write_whole
 
 
@@ -23,6 +25,19 @@ def test_after_an_error_it_is_as_it_was(tmp_path):
         out.writelines([b"half of it", None])
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_written_through_and_what_is_no_file_is_left_alone(tmp_path):
+    (tmp_path / "link").symlink_to("file")
+    for text in ("first", "second"):
+        write_text_whole(tmp_path / "link", text)
+        assert (tmp_path / "link").readlink().name == "file"
+        assert (tmp_path / "file").read_text() == text
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(InputError, match=f"{path}: is no regular file"):
+            write_text_whole(path, "text")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_what_cannot_be_written_is_named(tmp_path):

@@ -6,15 +6,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from turnwise.errors import StoreError
+from turnwise.errors import InputError, StoreError
+
+
+def require_regular(path: Path) -> None:
+    """Raise InputError where something lies at `path` that is no regular file: a folder, a device, a pipe."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no regular file, and not replaced by one; name another")
 
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[IO[bytes]]:
     """A file to fill, in a folder made if needed: it takes its place when the block ends, and goes where that raises.
 
-    Raises StoreError where it cannot be written.
+    What a link leads to is written, not the link. Raises StoreError where it cannot be written, InputError where no
+    regular file lies at `path`.
     """
+    require_regular(path)
+    path = path.resolve() if path.is_symlink() else path
     part = path.with_name(path.name + f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

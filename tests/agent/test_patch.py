@@ -138,5 +138,10 @@ async def test_a_base_that_is_a_name_stays_where_it_was(sandbox: Sandbox) -> Non
     await sandbox.exec(f"{CHANGE} && git -c user.name=a -c user.email=a@b commit -qam work", 20)
     assert "+x2 = 3" in await take_patch(sandbox, base)
     assert await base_of(sandbox, base) == base
-    with pytest.raises(SandboxError, match="has no commit nowhere"):
-        await base_of(sandbox, "nowhere")
+
+
+async def test_a_branch_upstream_is_where_the_sandbox_starts(sandbox: Sandbox) -> None:
+    assert await base_of(sandbox, "stable/4.x") == await base_of(sandbox, "HEAD")
+    await sandbox.exec("rm .git/HEAD", 20)
+    with pytest.raises(SandboxError, match="has no commit, where its base is stable"):
+        await base_of(sandbox, "stable/4.x")

@@ -63,6 +63,11 @@ def test_nothing_found_is_told(mine, past):
         (("nowhere",), "nowhere: no such folder; give a clone, a bare repository or a mirror"),
         (("calc", "--ref", "v9"), "calc: has no commit that 'v9' names; give --ref BRANCH, such as main, sign"),
         (("calc", "--repo", "calc"), "--repo calc: should be OWNER/NAME"),
+        (
+            ("calc", "--gate", "./tasks.jsonl"),
+            "tasks.jsonl: is to hold the tasks and the verdicts; name another file with --gate",
+        ),
+        (("calc", "--gate", "calc"), "calc: is no regular file, and not replaced by one; name another"),
         (("calc", "--out", "calc/calc.py"), "calc/calc.py: should be a .jsonl file"),
     ],
 )

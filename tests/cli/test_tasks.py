@@ -61,6 +61,17 @@ def test_select_chooses_by_pattern_or_name(tasks):
     assert "50 of the 50 tasks of verified-50 are not here" in refused
 
 
+def test_a_split_that_no_task_is_of_is_told_with_those_that_are_there(tasks, tmp_path):
+    told = "turnwise: rows.jsonl: none of 4 tasks has meta.split 'typo'; they have no splits\n"
+    assert tasks("list", "rows.jsonl", "--split", "typo").stderr == FAULT + told
+    told = "turnwise: frozen: none of 1 tasks has meta.split 'typo'; there are train\n"
+    verdicts = ("--out", "verdicts.jsonl")
+    for verb in (("list",), ("validate", *verdicts)):
+        done = tasks(*verb, "frozen", "--select", "boltons-2b6043fe", "--split", "typo")
+        assert (done.returncode, done.stderr) == (1, told)
+    assert not (tmp_path / "verdicts.jsonl").exists()
+
+
 def test_show_tells_how_a_task_is_made_and_tested(tasks):
     shown = tasks("show", "some__lib-6", "rows.jsonl").stdout
     assert "image      swerebench/sweb.eval.x86_64.some_1776_lib-6" in shown
@@ -82,6 +93,7 @@ def test_filter_writes_what_passes_and_shows_the_funnel(tasks, tmp_path):
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
     assert cells == [
         ["read", "", "4"],
+        ["patch is a diff", "0", "4"],
         ["failing tests fail on no import or attribute", "0", "4"],
         ["at most 7 files changed", "1", "3"],
         ["fewer than 500 lines changed", "0", "3"],
@@ -99,6 +111,16 @@ def test_filter_takes_the_gates_verdicts(tasks, tmp_path):
     assert [line.split("│")[2].strip() for line in done.stdout.splitlines() if "flaky" in line] == ["1"]
     assert done.stdout.endswith("no tasks, kept.jsonl is not written\n")
     assert not (tmp_path / "kept.jsonl").exists()
+
+
+def test_validate_keeps_its_hands_off_what_is_no_verdicts_file(tasks, tmp_path):
+    before = (tmp_path / "rows.jsonl").read_bytes()
+    (tmp_path / "same.jsonl").symlink_to("rows.jsonl")
+    assert "same.jsonl: is the source of the tasks" in tasks("validate", "rows.jsonl", "--out", "same.jsonl").stderr
+    assert (tmp_path / "rows.jsonl").read_bytes() == before
+    (tmp_path / "pipe").mkdir()
+    assert "pipe: is no regular file" in tasks("validate", "rows.jsonl", "--out", "pipe").stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "rows.jsonl", "same.jsonl"]
 
 
 def _only(folder, row):

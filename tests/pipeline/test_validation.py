@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from turnwise.errors import SandboxError, StoreError, TaskError
+from turnwise.errors import InputError, SandboxError, StoreError, TaskError
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.validation import validate_tasks
 from turnwise.store.lock import lock_run
@@ -49,8 +49,8 @@ class Gate:
     def task(self, name="calc", **changes):
         return replace(self.world.task, instance_id=f"small__{name}-1", **changes)
 
-    def check(self, *tasks, repeats=1, workers=1, retries=0):
-        settings = SandboxTable(retries=retries)
+    def check(self, *tasks, repeats=1, workers=1, **settings):
+        settings = SandboxTable(**{"retries": 0, **settings})
         tell = lambda verdict: self.told.append(verdict.instance_id)  # noqa: E731
         return validate_tasks(
             tasks, self.out, sandbox=settings, repeats=repeats, workers=workers, tell=tell, environments=self.made
@@ -178,6 +178,12 @@ def test_a_repository_that_shows_the_future_leaks(gate, tmp_path, change, told):
     assert verdict.fault is (Fault.LEAK if told else None)
 
 
+@pytest.mark.parametrize("name", ["HEAD", "a-branch-upstream"])
+def test_a_base_that_the_row_only_names_is_no_leak(gate, name):
+    (verdict,) = gate.check(gate.task(base_commit=name))
+    assert (verdict.admitted, verdict.leaks) == (True, ())
+
+
 @pytest.mark.parametrize(("text", "leaks"), [(FIXED, True), (BUGGY, False), ("def add(a, b):\n    return 7\n", False)])
 def test_an_installed_copy_leaks_if_it_has_the_fix(gate, tmp_path, text, leaks):
     (tmp_path / "calc.py").write_text(text)
@@ -235,6 +241,30 @@ def test_a_failed_environment_is_refused_and_a_failed_machine_is_tried_again(gat
     assert [verdict.admitted for verdict in gate.check(*tasks)] == [False, True, True]
     assert gate.made.asked == {"small__env-1": 1, "small__disk-1": 2, "small__sound-1": 1}
     assert len(gate.out.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("backend", ["docker", "kubernetes"])
+def test_an_engine_that_is_not_there_is_no_rows_fault(gate, monkeypatch, backend):
+    for name in ("DOCKER_HOST", "KUBECONFIG"):
+        monkeypatch.setenv(name, "unix:///nowhere")
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"no Docker engine answers|kubeconfig"):
+            gate.check(replace(gate.task(), instance_id="engine"), backend=backend, base_image="python:3.12")
+        assert gate.out.read_text() == ""
+    assert [verdict.admitted for verdict in gate.check(gate.task())] == [True]
+
+
+def test_an_image_that_no_sandbox_can_be_made_of_is_its_rows_fault(gate, tmp_path):
+    (tmp_path / "image").mkdir()
+    gate.made.spec = replace(gate.world.spec, root=None, image=str(tmp_path / "image"))
+    (verdict,) = gate.check(gate.task())
+    assert verdict.fault is Fault.ROW
+    assert verdict.reason.endswith("has no bash, which sandboxes need")
+
+
+def test_an_error_that_nobody_foresaw_is_a_verdict_on_its_task(gate):
+    odd, sound = gate.check(gate.task("odd", patch=None), gate.task("sound"))
+    assert (odd.fault, odd.reason.split(":")[0], sound.admitted) == (Fault.ROW, "TypeError", True)
 
 
 def test_an_interrupted_gate_goes_on_and_drops_a_torn_line(gate):

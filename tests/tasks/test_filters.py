@@ -9,7 +9,7 @@ from turnwise.tasks.filters import Filter, Step, funnel, paper_filters
 from turnwise.tasks.verdicts import read_verdicts
 from turnwise.types import Checkout, Task
 
-FILTERS = ("references", "files", "lines", "score", "flaky", "gate")
+FILTERS = ("diff", "references", "files", "lines", "score", "flaky", "gate")
 
 
 def _patch(files=1, lines=2):
@@ -35,6 +35,8 @@ def _dropped_by(task, verdicts=None, **bounds):
     ("task", "dropped"),
     [
         (_task(), None),
+        (_task(patch="@@ -1 +1 @@\n"), "diff"),
+        (_task(patch="Change the sign in calc.py."), "diff"),
         (_task(patch=_patch(files=7, lines=7)), None),
         (_task(patch=_patch(files=8, lines=8)), "files"),
         (_task(patch=_patch(lines=499)), None),
@@ -89,12 +91,10 @@ def test_the_last_verdict_on_a_task_holds(tmp_path):
     assert [verdict.admitted for verdict in read_verdicts(path).values()] == [True]
 
 
-def test_faulty_verdicts_and_patches_are_named(tmp_path):
+def test_faulty_verdicts_are_named(tmp_path):
     path = tmp_path / "verdicts.jsonl"
     path.write_text('{"instance_id": "a", "admitted": true}\n{"instance_id": "b"}\n')
     with pytest.raises(TaskError, match=r"verdicts\.jsonl:2: field 'admitted': Field required"):
         read_verdicts(path)
     with pytest.raises(TaskError, match=r"absent\.jsonl: cannot be read .*; `turnwise tasks validate` writes it"):
         read_verdicts(tmp_path / "absent.jsonl")
-    with pytest.raises(TaskError, match="broken: field 'patch': is no unified diff"):
-        funnel([_task("broken", patch="@@ -1 +1 @@\n")], paper_filters())

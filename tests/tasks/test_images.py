@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from turnwise.agent.patch import take_patch
-from turnwise.errors import SandboxError, TaskError
+from turnwise.errors import InputError, SandboxError, TaskError
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.workshop import open_store
 from turnwise.sandbox import LocalBackend, Sandbox
@@ -176,6 +176,17 @@ async def test_what_is_no_image_costs_its_task_with_its_name(task: Task, tmp_pat
     wrong.write_text("no archive")
     with pytest.raises(TaskError, match=r"maker__calc-1: .*image\.tar"):
         await open_store(SandboxTable(images=True), None).prepare(replace(task, environment=Checkout(image=str(wrong))))
+
+
+async def test_an_engine_that_is_not_there_is_no_tasks_fault(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    monkeypatch.setenv("PATH", str(tmp_path))  # without skopeo
+    nobodys = replace(task, environment=Checkout(image="example.org/nobody/has:it"))
+    with pytest.raises(InputError, match="no Docker engine answers") as caught:
+        await open_store(SandboxTable(images=True), None).prepare(nobodys)
+    assert not isinstance(caught.value, TaskError)
 
 
 async def test_without_images_a_repository_is_built(task: Task, tmp_path: Path) -> None:

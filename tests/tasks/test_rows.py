@@ -44,6 +44,16 @@ def test_where_a_task_cannot_be_written_the_file_is_as_it_was_and_nothing_lies_b
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("depth", [10, 900, 940, 980, 2000])
+def test_metadata_nested_too_deeply_costs_its_row_alone(tmp_path, depth):
+    deep = row(TASK) | {"instance_id": "deep", "meta": {"a": "HERE"}}
+    nested = json.dumps(deep).replace('"HERE"', "[" * depth + '"x"' + "]" * depth)
+    (tmp_path / "tasks.jsonl").write_text(f"{nested}\n{json.dumps(row(TASK))}\n")
+    scan = scan_tasks(tmp_path / "tasks.jsonl")
+    assert (scan.tasks[-1], len(scan.tasks) + len(scan.refused)) == (TASK, 2)
+    write_tasks(tmp_path / "again.jsonl", scan.tasks)
+
+
 def test_test_lists_may_be_json_strings(tmp_path):
     changed = row(TASK) | {"FAIL_TO_PASS": json.dumps(["t.py::test_a"]), "unknown_column": 1}
     assert read_tasks(_write(tmp_path / "t.jsonl", changed))[0].fail_to_pass == ("t.py::test_a",)

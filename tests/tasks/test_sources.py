@@ -47,11 +47,40 @@ def test_a_file_that_is_not_there_is_named(tmp_path, name):
         list(raw_rows(tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv"])
-def test_a_file_that_is_no_text_is_named(tmp_path, name):
-    (tmp_path / name).write_bytes(b'{"a": "\xff"}')
-    with pytest.raises(TaskError, match=rf"{name}: cannot be read \(it is no UTF-8 text\)"):
-        list(raw_rows(tmp_path / name))
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_a_line_that_is_no_text_is_told_where_it_stands_and_the_rest_is_read(tmp_path, name):
+    (tmp_path / name).write_bytes(b'\xef\xbb\xbf{"a": 1}\n{"a": "\xff"}\n{"a": 2}\r\n')
+    first, second, third = raw_rows(tmp_path / name)
+    assert (first[1], third[1]) == ({"a": 1}, {"a": 2})
+    assert str(second[1]).startswith(f"{tmp_path / name}:2: is no UTF-8 text ('utf-8' codec can't decode byte 0xff")
+
+
+def test_a_json_file_may_have_a_mark_before_it_and_must_be_text(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_bytes(b'\xef\xbb\xbf[{"a": 1}]')
+    assert list(raw_rows(path)) == [(f"{path}:1", {"a": 1})]
+    path.write_bytes(b'[{"a": "\xff"}]')
+    ((place, fault),) = raw_rows(path)
+    assert (place, str(fault)[: len(place) + 20]) == (str(path), f"{path}: is no UTF-8 text (")
+
+
+def test_a_parquet_file_with_a_bad_page_is_told_with_the_reason(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    content = bytearray(path.read_bytes())
+    content[4:40] = bytes(36)
+    path.write_bytes(content)
+    with pytest.raises(TaskError, match=r"rows\.parquet: .*\(.{9,}") as caught:
+        list(raw_rows(path))
+    assert "None" not in str(caught.value)
+
+
+def test_a_number_too_long_to_be_read_costs_its_line(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(f'{{"a": {"1" * 5000}}}\n{{"a": 1}}\n')
+    (_, fault), (_, row) = raw_rows(tmp_path / "rows.jsonl")
+    assert "rows.jsonl:1: is no JSON (Exceeds the limit" in str(fault)
+    assert row == {"a": 1}
 
 
 def test_what_is_no_row_is_told_where_it_stands(tmp_path):

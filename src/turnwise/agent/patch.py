@@ -35,18 +35,19 @@ _log = logging.getLogger(__name__)
 
 
 async def base_of(sandbox: Sandbox, base_commit: str, workdir: str = "/testbed") -> str:
-    """The commit that the work in a fresh sandbox is told from: `base_commit`, or what it names, if it is no hash.
+    """The commit that the work in a fresh sandbox is told from: `base_commit`, or where the sandbox starts, if it is
+    no whole hash.
 
-    A name ("HEAD", in SWE-smith's rows) would move with the agent's own commits. Raises `SandboxError`.
+    A name ("HEAD" in SWE-smith's rows, a branch) means something in the repository upstream; here it would move with
+    the agent's own commits, or is not there. Raises `SandboxError`.
     """
     if re.fullmatch("[0-9a-f]{40}", base_commit):
         return base_commit
-    name = shlex.quote(f"{base_commit}^{{commit}}")
     done = await sandbox.exec(
-        f"git -c safe.directory='*' -C {shlex.quote(workdir)} rev-parse -q --verify {name}", _TIMEOUT_S
+        f"git -c safe.directory='*' -C {shlex.quote(workdir)} rev-parse -q --verify 'HEAD^{{commit}}'", _TIMEOUT_S
     )
     if done.exit_code:
-        raise SandboxError(f"the repository in the sandbox has no commit {base_commit}")
+        raise SandboxError(f"the repository in the sandbox has no commit, where its base is {base_commit}")
     return done.output.strip()
 
 

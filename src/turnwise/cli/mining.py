@@ -9,6 +9,7 @@ import typer
 from turnwise.cli.common import leave_if_failed, until_stopped
 from turnwise.cli.tasks import Backend, SandboxRecipe, SandboxSet, backend_key, bar, show_funnel
 from turnwise.errors import InputError
+from turnwise.files import require_regular
 
 if TYPE_CHECKING:
     from turnwise.pipeline.mining import Mined
@@ -54,15 +55,13 @@ def mine(
     from turnwise.tasks.mine import Rules, find_candidates, open_history, repository_name
     from turnwise.tasks.verdicts import Fault
 
-    if out.suffix != ".jsonl":  # what its rows are is told by its name when it is read again
-        raise InputError(f"{out}: should be a .jsonl file")
+    verdicts_file = _verdicts_file(out, gate)
     options = Mining(repeats, workers, limit, held_out, test_command)
     settings = sandbox_settings(recipe, [*(set_ or []), *backend_key(sandbox)])
     rules = Rules(max_files, max_lines, since.date() if since else None)
     history, tip = open_history(path, ref)
     with Console(stderr=True).status("looking for commits that mend something"):
         prospects = find_candidates(history, tip, repository_name(history, repo), rules, tries)
-    verdicts_file = gate or out.with_name(f"{out.stem}.gate.jsonl")
     words = f"the same command goes on with {out} and {verdicts_file}"
     with until_stopped(words), bar("mining", len(prospects.candidates)) as advance:
         verdicts = mine_tasks(
@@ -81,6 +80,18 @@ def mine(
     if not 0 < limit <= admitted:  # else nothing more is tried
         failed = sum(verdict.fault is Fault.INFRASTRUCTURE for verdict in verdicts.values())
         leave_if_failed(failed, len(verdicts), "candidates")
+
+
+def _verdicts_file(out: Path, gate: Path | None) -> Path:
+    """The file of the verdicts. Raises InputError for files that tasks or verdicts can't be kept in."""
+    if out.suffix != ".jsonl":  # what its rows are is told by its name when it is read again
+        raise InputError(f"{out}: should be a .jsonl file")
+    verdicts_file = gate or out.with_name(f"{out.stem}.gate.jsonl")
+    if out.resolve() == verdicts_file.resolve():
+        raise InputError(f"{out}: is to hold the tasks and the verdicts; name another file with --gate")
+    for file in (out, verdicts_file):
+        require_regular(file)
+    return verdicts_file
 
 
 def _mined_line(mined: "Mined") -> str:

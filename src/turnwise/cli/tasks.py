@@ -145,6 +145,8 @@ def validate(
     from turnwise.pipeline.validation import validate_tasks
     from turnwise.tasks.verdicts import Fault
 
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise InputError(f"{out}: is the source of the tasks; name another file for the verdicts with --out")
     settings = sandbox_settings(recipe, [*(set_ or []), *backend_key(sandbox)])
     tasks, refused = _chosen(source, select, split)
     with until_stopped(f"the same command goes on with {out}"), bar("validating", len(tasks)) as advance:
@@ -251,7 +253,12 @@ def _chosen(source: str, wanted: str | None, split: str | None) -> "tuple[list[T
 
     tasks, refused = _scan(source)
     chosen = select(tasks, wanted) if wanted is not None else tasks
-    return [task for task in chosen if split in (None, task.meta.get("split"))], refused
+    of_split = [task for task in chosen if split in (None, task.meta.get("split"))]
+    if chosen and not of_split:
+        known = sorted({str(task.meta["split"]) for task in chosen if "split" in task.meta})
+        there = f"there are {', '.join(known)}" if known else "they have no splits"
+        raise TaskError(f"{source}: none of {len(chosen)} tasks has meta.split {split!r}; {there}")
+    return of_split, refused
 
 
 def _leave_if(refused: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from turnwise.errors import InfrastructureError, InputError, SandboxError, TaskError
+from turnwise.files import require_regular
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.workshop import open_backend, open_store, sandbox_limits
 from turnwise.rewards import read_command, require_graders, verify
@@ -55,9 +56,10 @@ def validate_tasks(
     """Put tasks through the gate, `workers` at once, and append a line each to `out`; the verdicts on all of them.
 
     Tasks with a line already are not done again, unless the infrastructure had failed them. `tell` hears of each new
-    verdict. Raises InputError where `out` is no verdicts file, StoreError where another process writes it.
-    KeyboardInterrupt passes through once all sandboxes are gone.
+    verdict. Raises InputError where `out` is no verdicts file or sandboxes cannot be had, StoreError where another
+    process writes it. KeyboardInterrupt passes through once all sandboxes are gone.
     """
+    require_regular(out)
     require_graders(tasks)
     made = environments or open_store(sandbox, repos)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,8 @@ class Gate:
     async def judged(self, task: Task, judge: Callable[["SandboxTrials"], Awaitable[GateVerdict]]) -> GateVerdict:
         """What `judge` finds with the task's environment, `build_s` filled in; or the verdict that it cannot be had.
 
-        An InputError that `judge` raises is the row's fault, an InfrastructureError nobody's.
+        An InfrastructureError is nobody's fault. An InputError that is no row's, such as an engine that is not there,
+        is passed on: it would end every task alike.
         """
         started = time.monotonic()
         try:
@@ -120,9 +123,13 @@ class Gate:
             limited = replace(spec, limits=sandbox_limits(self.sandbox))
             found = await judge(SandboxTrials(task, self.backend, limited, self.sandbox))
         except InputError as error:
+            if not _is_of_row(error, task, spec):
+                raise
             return refused(task, Fault.ROW, str(error), built.build_s)
-        except InfrastructureError as error:
+        except (InfrastructureError, OSError) as error:
             return refused(task, Fault.INFRASTRUCTURE, str(error), built.build_s)
+        except Exception as error:  # nobody foresaw it, and it must not end the tasks beside this one
+            return refused(task, Fault.ROW, f"{type(error).__name__}: {error}", built.build_s)
         remarks = [text for text in (found.reason, _log_alone(task)) if text]
         return found.model_copy(update={"build_s": round(built.build_s, 2), "reason": "; ".join(remarks) or None})
 
@@ -195,6 +202,12 @@ def refused(task: Task, fault: Fault, reason: str, build_s: float = 0.0) -> Gate
     return GateVerdict(
         instance_id=task.instance_id, admitted=False, reason=reason, fault=fault, build_s=round(build_s, 2)
     )
+
+
+def _is_of_row(error: InputError, task: Task, spec: SandboxSpec) -> bool:
+    """Whether it is about the task or its image, which an error of the user's input names."""
+    names_image = spec.image != "" and spec.image in str(error)
+    return isinstance(error, TaskError) or names_image or str(error).startswith(f"{task.instance_id}:")
 
 
 def _log_alone(task: Task) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from turnwise.tasks.baseline import SuiteRunner
+from turnwise.tasks.baseline import TEST_FOLDERS, SuiteRunner
 from turnwise.tasks.building import build_all
 from turnwise.tasks.checkout import Built
 from turnwise.tasks.environment import EnvironmentStore
@@ -14,6 +14,7 @@ from turnwise.tasks.rows import read_tasks, scan_tasks, write_tasks
 from turnwise.tasks.select import select
 
 __all__ = [
+    "TEST_FOLDERS",
     "Built",
     "EnvironmentStore",
     "MakeOptions",

@@ -10,7 +10,7 @@ from typing import Protocol
 from turnwise.types import SandboxSpec, SuiteResult
 
 _TEST_FILE = re.compile(r"^(test_.*|.*_tests?|tests?|test.*_suite)\.py$")
-_TEST_FOLDERS = frozenset({"tests", "test", "testing", "unittests", "e2e"})
+TEST_FOLDERS = ("test", "tests", "testing", "unittests", "e2e")  # what lies in one belongs to the tests
 _HAS_TESTS = re.compile(r"^\s*(async\s+)?def test|^\s*class \w*\(.*TestCase", re.MULTILINE)
 CALLS_FILE = "turnwise_calls_test.py"
 # Collected after a test file, so that it watches that file's tests run; then it tells by failing, because a failure's
@@ -71,7 +71,7 @@ def is_test_path(path: str) -> bool:
     [True, True, True, False]
     """
     *folders, name = PurePosixPath(path).parts
-    return name == "conftest.py" or not _TEST_FOLDERS.isdisjoint(folders) or _TEST_FILE.match(name) is not None
+    return name == "conftest.py" or not set(TEST_FOLDERS).isdisjoint(folders) or _TEST_FILE.match(name) is not None
 
 
 def find_test_files(root: Path) -> list[str]:

@@ -7,10 +7,11 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from turnwise.errors import TaskError
+from turnwise.errors import SandboxError, TaskError, TurnwiseError
 from turnwise.tasks.cache import default_cache_dir, made_once
 from turnwise.tasks.checkout import Built, CheckoutStore
 from turnwise.tasks.images import ImageSource, image_spec
@@ -19,6 +20,7 @@ from turnwise.tasks.repository import apply, commit_all, start_repository
 from turnwise.tasks.sdist import fetch_sdist, unpack
 from turnwise.types import Checkout, Mount, SandboxSpec, SourceDistribution, Task
 
+T = TypeVar("T")
 WORKDIR = "/testbed"
 _LAYOUT = 1  # part of every key: a change of how things are built must not find things built before
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -62,7 +64,7 @@ class EnvironmentStore:
             return await (self._prepare_checkout(task) if self._image(task) is None else self._prepare_image(task))
         key = _digest(task.sdist.sha256, task.patch, task.test_patch, task.base_commit), hidden_tests
         if key not in self._prepared or not self._prepared[key].tree.exists():
-            self._prepared[key] = await asyncio.to_thread(self._prepare, task, *key)
+            self._prepared[key] = await _of(task, self._prepare, task, *key)
         return self._prepared[key]
 
     def _image(self, task: Task) -> str | None:
@@ -72,12 +74,12 @@ class EnvironmentStore:
 
     async def _prepare_image(self, task: Task) -> SandboxSpec:
         assert self._images is not None
-        return await asyncio.to_thread(image_spec, task, self._images)
+        return await _of(task, image_spec, task, self._images)
 
     async def _prepare_checkout(self, task: Task) -> SandboxSpec:
-        key = self._checkouts.key(task), False
+        key = await _of(task, self._checkouts.key, task), False
         if key not in self._prepared or not self._prepared[key].tree.exists():
-            self._prepared[key] = await asyncio.to_thread(self._checkouts.spec, task)
+            self._prepared[key] = await _of(task, self._checkouts.spec, task)
         return self._prepared[key]
 
     async def build(self, task: Task) -> Built:
@@ -87,7 +89,7 @@ class EnvironmentStore:
             await self.prepare(task)
             return Built(time.monotonic() - started, image, "", ())
         if isinstance(task.environment, Checkout):
-            return await asyncio.to_thread(self._checkouts.build, task)
+            return await _of(task, self._checkouts.build, task)
         await self.prepare(task)
         return Built(time.monotonic() - started, sys.base_prefix, platform.python_version(), ())
 
@@ -153,6 +155,20 @@ class EnvironmentStore:
         what = json.dumps([environment.sha256, environment.requirements, sys.version_info[:2], sys.base_prefix])
         name = f"{environment.package}-{environment.version}-{_digest(what)[:16]}"
         return self.cache_dir / "environments" / name
+
+
+async def _of(task: Task, make: Callable[..., T], *arguments: object) -> T:
+    """What `make` returns, in a thread of its own. An error that nobody foresaw costs this task, not those beside it:
+    raised as SandboxError where the system refused something, as TaskError else, with the task's name."""
+    try:
+        return await asyncio.to_thread(make, *arguments)
+    except TurnwiseError:
+        raise
+    except OSError as error:
+        raise SandboxError(f"{task.instance_id}: the machine failed its environment: {error}") from error
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise TaskError(f"{task.instance_id}: its environment cannot be made: {told}") from error
 
 
 def _digest(*parts: str) -> str:

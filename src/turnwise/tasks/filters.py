@@ -61,8 +61,10 @@ def paper_filters(
     max_llm_score: float = 3.0,
     verdicts: Mapping[str, GateVerdict] | None = None,
 ) -> list[Filter]:
-    """The filters of sec. 4.1, in its order; the gate's own only with its verdicts, which know what a row does not."""
+    """The filters of sec. 4.1, in its order, on what is a diff at all; the gate's own only with its verdicts, which
+    know what a row does not."""
     own = [
+        Filter("patch is a diff", lambda task: size_of(task).files > 0),
         Filter("failing tests fail on no import or attribute", lambda task: has_valid_references(task, verdicts or {})),
         Filter(f"at most {max_files} files changed", lambda task: size_of(task).files <= max_files),
         Filter(f"fewer than {max_lines} lines changed", lambda task: size_of(task).lines < max_lines),
@@ -91,11 +93,11 @@ def has_valid_references(task: Task, verdicts: Mapping[str, GateVerdict]) -> boo
 
 
 def size_of(task: Task) -> PatchSize:
-    """How much the gold patch changes. Raises TaskError, which names the task, for a patch that is no diff."""
+    """How much the gold patch changes: no file where it is no diff."""
     try:
         return patch_size(task.patch)
-    except TaskError as error:
-        raise TaskError(f"{task.instance_id}: field 'patch': {error}") from error
+    except TaskError:
+        return PatchSize(0, 0)
 
 
 def worst_score(task: Task) -> float:

@@ -18,12 +18,15 @@ def image_spec(task: Task, source: ImageSource) -> SandboxSpec:
     """The sandbox of a task in its own image, whose repository shows the base commit and nothing after it.
 
     The image needs git. What must be done to it is done at the start of each sandbox (`SandboxSpec.setup`), because
-    not every engine can keep what was done. Raises TaskError where the row's image is none.
+    not every engine can keep what was done. Raises TaskError where the row's image is none, InputError where there is
+    no engine to ask for it.
     """
     assert isinstance(task.environment, Checkout)
     try:
         image, env = source(task.environment.image)
     except InputError as error:
+        if not str(error).startswith(f"{task.environment.image}:"):
+            raise
         raise TaskError(f"{task.instance_id}: {error}") from error
     return SandboxSpec(
         None,

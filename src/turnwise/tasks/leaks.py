@@ -55,14 +55,15 @@ class Search:
     def command(self) -> str:
         """A shell command that writes the file `FINDS`, for what a command prints is cut where it is long.
 
-        Exit code 0 unless the repository cannot be read.
+        Exit code 0 unless the repository cannot be read. A base that the row only names ("HEAD", a branch) is where the
+        sandbox starts.
         """
         blobs = re.findall(
             r"^index [0-9a-f]+\.\.([0-9a-f]{7,40})\b", f"{self.task.patch}\n{self.task.test_patch}", re.MULTILINE
         )
         names = " -o ".join(f"-path {shlex.quote('*/' + _escaped(_tail(path)))}" for path in self.added)
         return _SCRIPT % {
-            "base": shlex.quote(self.task.base_commit),
+            "base": self.task.base_commit if re.fullmatch("[0-9a-f]{40}", self.task.base_commit) else "HEAD",
             "blobs": "|".join(f"^{blob}" for blob in blobs if blob.strip("0")) or "^$",
             "names": names or "-false",
             "finds": FINDS,

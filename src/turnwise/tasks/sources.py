@@ -30,8 +30,8 @@ def raw_rows(source: str | Path) -> Iterator[Placed]:
     read = {".json": _json, ".parquet": _parquet}.get(path.suffix, _json_lines)
     try:
         yield from read(path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+    except OSError as error:
+        reason = error.strerror or error
         raise TaskError(f"{source}: cannot be read ({reason}); give a file of tasks or a dataset org/name") from error
 
 
@@ -41,14 +41,14 @@ def _is_dataset(name: str) -> bool:
 
 
 def _json_lines(path: Path) -> Iterator[Placed]:
-    with path.open(encoding="utf-8", newline="\n") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield f"{path}:{number}", _row(_decoded(line, f"{path}:{number}"), f"{path}:{number}")
 
 
 def _json(path: Path) -> Iterator[Placed]:
-    content = _decoded(path.read_text(encoding="utf-8"), str(path))
+    content = _decoded(path.read_bytes(), str(path))
     if isinstance(content, TaskError):
         yield str(path), content
         return
@@ -73,6 +73,8 @@ def _parquet(path: Path) -> Iterator[Placed]:
                     yield f"{path}:{number}", row
     except pyarrow.ArrowInvalid as error:
         raise TaskError(f"{path}: is no Parquet file ({error})") from error
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+        raise TaskError(f"{path}: cannot be read after row {number} ({error})") from error
 
 
 def _dataset(name: str, split: str | None) -> Iterator[Placed]:
@@ -94,10 +96,12 @@ def _dataset(name: str, split: str | None) -> Iterator[Placed]:
         yield f"{name}:{splits[0]}:{number}", dict(row)
 
 
-def _decoded(text: str, place: str) -> Any:
+def _decoded(text: bytes, place: str) -> Any:
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return TaskError(f"{place}: is no UTF-8 text ({error})")
+    except (ValueError, RecursionError) as error:
         return TaskError(f"{place}: is no JSON ({error})")
 
 

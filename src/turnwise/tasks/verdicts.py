@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import IO
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from turnwise.errors import InputError, TaskError
-from turnwise.files import write_text_whole
+from turnwise.files import require_regular, write_text_whole
 from turnwise.types import Checkout, Task
 
 NO_GATE = "none"
+_BEGINNING = '{"instance_id":'
 _NAMED = 5
 
 
@@ -59,14 +61,17 @@ class VerdictFile:
     """A verdicts file that is being written: what it holds already, and one line more at a time.
 
     Opening takes out what says nothing: a last line that an interruption tore, and tasks that the infrastructure
-    failed. Raises TaskError naming a line that is no verdict.
+    failed. Raises TaskError naming a line that is no verdict; such a file is left as it is.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        held = _parse(_without_torn_line(path), path)
+        text = _held(path)
+        whole = _without_torn_line(text)
+        held = _parse(whole, path)
         self.verdicts = {name: one for name, one in held.items() if one.fault is not Fault.INFRASTRUCTURE}
-        write_text_whole(path, "".join(_line(verdict) for verdict in self.verdicts.values()))
+        if not path.exists() or whole != text or len(self.verdicts) < len(held):
+            write_text_whole(path, "".join(_line(verdict) for verdict in self.verdicts.values()))
 
     def add(self, verdict: GateVerdict) -> None:
         """Append a verdict; it is on the disk when this returns."""
@@ -126,14 +131,30 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _without_torn_line(path: Path) -> str:
+def _held(path: Path) -> str:
+    require_regular(path)
     try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
+        return path.read_bytes().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return ""
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    return text[: text.rfind("\n") + 1]
+
+
+def _without_torn_line(text: str) -> str:
+    """The text less a last line that was not written to its end, as far as it can be one of a verdicts file.
+
+    It stands after other lines, which are looked at anyway, or begins as a verdict does. Anything else is left to be
+    refused: it is of a file of another kind.
+    """
+    before, end, last = text.rpartition("\n")
+    if not last.strip() or not (before.strip() or last.startswith(_BEGINNING)):
+        return text
+    try:
+        from_json(last)
+    except ValueError:
+        return before + end
+    return f"{text}\n"
 
 
 def _line(verdict: GateVerdict) -> str:
@@ -161,4 +182,5 @@ def _verdict(line: str, place: str) -> GateVerdict:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise TaskError(f"{place}: field {where!r}: {first['msg']}" if where else f"{place}: {first['msg']}") from error
+        told = f"field {where!r}: {first['msg']}" if where else f"is no verdict ({first['msg']})"
+        raise TaskError(f"{place}: {told}") from error

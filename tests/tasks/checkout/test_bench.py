@@ -5,12 +5,13 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from turnwise.errors import SandboxError
+from turnwise.errors import InputError, SandboxError
 from turnwise.tasks.checkout.bench import ENV, Bench
 from turnwise.tasks.checkout.install import Installer
 from turnwise.tasks.checkout.pythons import find_python
@@ -109,6 +110,18 @@ def test_packages_are_linked_from_the_cache_under_the_paths_of_sandboxes(bench: 
     assert wheel.stat().st_nlink > 1
     told = bench.shell("python -c 'import sys; print(sys.prefix, sys.executable)'", timeout_s=60).output
     assert told == f"{ENV} {ENV}/bin/python\n"
+
+
+def test_what_a_row_breaks_is_not_laid_to_the_confinement(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.shell("echo 'bwrap: not by me'; exit 3", 20).exit_code == 3
+    assert bench.run(["/no/such/program"], 20).output.startswith("bwrap: execvp /no/such/program")
+    assert replace(bench, variables={"A=B": ""}).shell("true", 20).exit_code
+    broken = bench.notes / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: no user namespaces here'; exit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(bench.notes), prepend=":")
+    with pytest.raises(InputError, match="does not start: bwrap: no user namespaces here"):
+        bench.shell("true", 20)
 
 
 def test_a_package_that_breaks_as_it_is_imported_is_taken_out_and_told(bench: Bench) -> None:

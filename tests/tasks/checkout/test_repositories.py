@@ -50,6 +50,14 @@ def test_a_repository_without_the_commit_is_named_with_row_and_commit(upstream, 
     assert all(word in str(caught.value) for word in ("acme__tiny-7", "acme/tiny", "c0ffee", str(upstream.folder)))
 
 
+def test_a_commit_is_found_by_whatever_names_it(git, upstream, tmp_path):
+    history = find_history(replace(upstream.task(), base_commit="HEAD"), upstream.repos, tmp_path)
+    named = {"HEAD": upstream.future, "release~1": upstream.base, "v1.0": upstream.past}
+    named[upstream.base[:7]] = upstream.base
+    assert {name: history.commit(name) for name in named} == named
+    assert [history.commit(name) for name in ("nowhere", "--all", "HEAD:news", "0" * 40)] == [""] * 4
+
+
 def test_a_folder_inside_another_repository_is_not_taken_for_that_one(git, upstream, tmp_path):
     git(tmp_path, "clone", "-q", str(upstream.folder), "around")
     (tmp_path / "around" / "acme__tiny").mkdir()

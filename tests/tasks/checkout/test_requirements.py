@@ -42,7 +42,10 @@ def test_packages_of_conda_are_those_of_the_index_and_what_they_lack_there():
     assert read_conda(text, "row").packages == {"scitools-iris": "", "cfgrib": "0.9", "ecmwflibs": ""}
 
 
-@pytest.mark.parametrize("text", ["a: [", "just words", "dependencies: 3", "[1, 2]"])
+PIPS = [f"dependencies: [{{pip: {part}}}]" for part in ("3", "six", "[1]")]
+
+
+@pytest.mark.parametrize("text", ["a: [", "just words", "dependencies: 3", "[1, 2]", *PIPS])
 def test_what_is_no_conda_environment_is_named(text):
     with pytest.raises(TaskError, match="row x: "):
         read_conda(text, "row x")

@@ -1,6 +1,7 @@
 """Environments built for real, by uv in bubblewrap, and used by real sandboxes."""
 
 import asyncio
+import platform
 import shlex
 import shutil
 import socket
@@ -146,6 +147,30 @@ async def test_a_setup_patch_is_where_the_agent_starts(store, upstream, backend)
     assert await run(backend, spec, command) == "def add(a, b):\n    return b\n1 [1]"
 
 
+@pytest.mark.parametrize("name", ["HEAD~1", "release~1", "short"])
+async def test_a_base_that_is_only_named_is_built_under_its_own_id(store, upstream, backend, name):
+    name = upstream.base[:7] if name == "short" else name
+    spec = store.spec(replace(upstream.task(), base_commit=name))
+    assert await run(backend, spec, "git rev-parse HEAD; git status --porcelain") == f"{upstream.base} [0]"
+    assert store.key(replace(upstream.task(), base_commit=name)) == store.key(upstream.task())
+
+
+async def test_a_bug_on_a_mirrors_head_is_where_the_agent_starts(store, upstream, backend):
+    bug = BUG.replace("return a - b", "return a + b  # mended")
+    spec = store.spec(replace(upstream.task(setup_patch=bug, install=("true",)), base_commit="HEAD"))
+    command = "cat src/tiny/__init__.py; git log --all --oneline | wc -l; git status --porcelain"
+    assert await run(backend, spec, command) == "def add(a, b):\n    return b\n1 [0]"
+
+
+def test_a_repository_that_moved_on_is_another_environment_to_the_next_run(git, upstream, cache, tmp_path):
+    git(tmp_path, "clone", "-q", str(upstream.folder), "acme__tiny")
+    task, store = replace(upstream.task(), base_commit="HEAD"), CheckoutStore(cache, tmp_path)
+    before = store.key(task)
+    git(tmp_path / "acme__tiny", "reset", "-q", "--hard", upstream.base)
+    assert store.key(task) == before
+    assert CheckoutStore(cache, tmp_path).key(task) == store.key(upstream.task())
+
+
 async def test_a_project_without_pyproject_is_on_the_path_itself(store, upstream, backend):
     flat = "from setuptools import setup; setup(name='flat', packages=['flat'])"
     made = f"mkdir flat && touch flat/__init__.py && echo {shlex.quote(flat)} > setup.py"
@@ -210,6 +235,15 @@ async def test_one_that_fails_does_not_stop_the_others(cache, upstream):
         "acme__tiny-7: its row wants Python 3.1, "
     ] * 2
     assert len(told) == 3
+
+
+async def test_an_error_that_nobody_foresaw_does_not_stop_the_others(cache, upstream):
+    good, odd = upstream.task(**LIFE), replace(upstream.task(), created_at="9999-99-99")
+    told = {}
+    store = EnvironmentStore(cache, upstream.repos)
+    failed = await build_all(store, [odd, good], 1, lambda task, outcome: told.update({task.created_at: outcome}))
+    assert (failed, told[good.created_at].python) == (1, platform.python_version())
+    assert str(told["9999-99-99"]).startswith("acme__tiny-7: its environment cannot be made: ValueError: month must")
 
 
 async def test_where_telling_fails_nothing_goes_on_and_the_error_is_plain(upstream, tmp_path):

@@ -1,6 +1,7 @@
 """The registry: each row is told by its fields, written back as our own, and refused by the field that it lacks."""
 
 import json
+import re
 
 import pytest
 
@@ -9,7 +10,7 @@ from turnwise.tasks.formats import FORMATS, row, task_of
 from turnwise.tasks.formats.own import OwnRow
 from turnwise.types import Checkout, TestRun
 
-from .rows import ALL, CLASSIC, SCRIPTED, SMITH
+from .rows import ALL, CLASSIC, REBENCH, SCRIPTED, SMITH
 
 MARKS = ("install_config", "eval_script")  # without them a row is a classic one, which is whole
 REQUIRED = [(form, name) for form in FORMATS if form.name in ALL for name in form.required if name not in MARKS]
@@ -43,6 +44,46 @@ def test_a_row_without_the_fields_that_mark_a_newer_format_is_a_classic_one():
     assert task.meta["format"] == "SWE-bench"
     assert task.environment == Checkout(image="docker.io/swerebenchv2/some-lib:7")
     assert task.test_run == TestRun("pytest -rA tests/test_core.py", "parse_log_pytest")
+
+
+HALF, OURS = "\ud800", row(task_of(REBENCH))
+
+
+def installed_by(**installation):
+    return OURS | {"environment": {"kind": "checkout", "installation": installation}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (CLASSIC | {"created_at": "9999-99-99"}, "field 'created_at': '9999-99-99' is no day"),
+        (CLASSIC | {"repo": "../calc"}, "field 'repo': should be OWNER/NAME"),
+        (OURS | {"repo": "acme/.."}, "field 'repo': should be OWNER/NAME"),
+        (CLASSIC | {"created_at": float("inf")}, "field 'created_at': is no time in milliseconds"),
+        (CLASSIC | {"created_at": 1e300}, "field 'created_at': is no time in milliseconds"),
+        (CLASSIC | {"FAIL_TO_PASS": "{[1]: 2}"}, "field 'FAIL_TO_PASS': is written neither"),
+        (CLASSIC | {"FAIL_TO_PASS": "[" * 200_000}, "field 'FAIL_TO_PASS': is written neither"),
+        (CLASSIC | {"FAIL_TO_PASS": f"[{'1' * 5000}]"}, "field 'FAIL_TO_PASS': is written neither"),
+        (CLASSIC | {"instance_id": "a\0b"}, "field 'instance_id': may hold no control"),
+        (CLASSIC | {"instance_id": "a\x1bb"}, "field 'instance_id': may hold no control"),
+        (CLASSIC | {"instance_id": "é" * 101}, "field 'instance_id': may hold no control character and at most 200"),
+        (OURS | {"created_at": "0000-01-01"}, "field 'created_at': '0000-01-01' is no day"),
+        (CLASSIC | {"FAIL_TO_PASS": '["a\\u0000"]'}, "field 'FAIL_TO_PASS': holds a NUL"),
+        (CLASSIC | {"problem_statement": HALF}, "field 'problem_statement': "),
+        (CLASSIC | {"meta": json.dumps({"a": [HALF]})}, "field 'meta.a': holds half a character"),
+        (OURS | {"meta": {"a": [{HALF: 1}]}}, "field 'meta.a': holds half a character"),
+        (REBENCH | {"meta": "{'a': {(1, 2): 3}}"}, "field 'meta': is not to be written as JSON"),
+        (installed_by(install=["echo \0"]), "field 'environment.installation.install': holds a NUL"),
+        (installed_by(env={"A": "\0"}), "field 'environment.installation.env.A': holds a NUL"),
+        (installed_by(env={"A=B": ""}), "field 'environment.installation.env': 'A=B' can't be the name"),
+        (installed_by(env={"": "b"}), "field 'environment.installation.env': '' can't be the name"),
+        (installed_by(requirement_files=["/etc/passwd"]), "installation.requirement_files': '/etc/passwd' is not in"),
+        (installed_by(environment_files=["a/../../b"]), "installation.environment_files': 'a/../../b' is not in"),
+    ],
+)
+def test_what_nothing_can_be_built_or_written_of_is_refused_by_its_field(raw, message):
+    with pytest.raises(TaskError, match=re.escape(message)):
+        task_of(raw)
 
 
 def test_nulls_are_fields_that_are_not_there():

@@ -1,5 +1,6 @@
 """What repositories and tasks are called."""
 
+import re
 import subprocess
 
 import pytest
@@ -59,6 +60,7 @@ def test_a_repository_is_named_by_its_remote_or_its_folder(tmp_path, remote, fol
     assert repository_name(History(tmp_path / folder, "x"), "other/name") == "other/name"
 
 
-def test_a_given_name_is_owner_and_name(tmp_path):
-    with pytest.raises(InputError, match="--repo calc: should be OWNER/NAME"):
-        repository_name(History(tmp_path, "x"), "calc")
+@pytest.mark.parametrize("name", ["calc", "a/b/c", "../calc", "acme/..", "./calc", "acme/ca lc"])
+def test_a_given_name_is_owner_and_name(tmp_path, name):
+    with pytest.raises(InputError, match=f"--repo {re.escape(name)}: should be OWNER/NAME"):
+        repository_name(History(tmp_path, "x"), name)

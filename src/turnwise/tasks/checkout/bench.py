@@ -11,7 +11,7 @@ import subprocess
 import sysconfig
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from turnwise.errors import InputError, SandboxError
@@ -156,9 +156,14 @@ class Bench:
             return Done(124, f"{output}\nerror: took more than {timeout_s:g} s")
         if process.returncode and DISK_FULL.search(output):
             raise SandboxError(disk_full(self.env))
-        if process.returncode and output.startswith("bwrap: "):
+        if process.returncode and output.startswith("bwrap: ") and not self._is_confined():
             raise InputError(f"the confinement that environments are built in does not start: {output.strip()}")
         return Done(process.returncode, output)
+
+    def _is_confined(self) -> bool:
+        """Whether the confinement itself starts, without what the row gives it."""
+        plain = [*replace(self, variables={})._bwrap({}), "--", "/bin/bash", "-c", "true"]
+        return subprocess.run(plain, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
     def _watch(self, process: subprocess.Popen[str], timeout_s: float) -> tuple[str, bool]:
         """The output of a process, and whether it ended in time. Raises BuildingStopped."""

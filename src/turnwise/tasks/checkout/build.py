@@ -60,7 +60,8 @@ def build(
 
     `cache_dir` is where packages that were fetched are kept; `stopped` ends it.
 
-    Raises TaskError naming the task when the row or the repository does not give them.
+    The task's base commit is a whole hash. Raises TaskError naming the task when the row or the repository does not
+    give them.
     """
     started = time.monotonic()
     root, notes = folder / "root", folder / "notes"
@@ -110,7 +111,7 @@ def settings_commit(task: Task, installation: Installation) -> str:
 def _export_settings(task: Task, installation: Installation, history: History, folder: Path) -> str:
     """Write the files of `settings_commit` into a folder; the commit, "" where the base commit's are to be taken."""
     commit = settings_commit(task, installation)
-    if not commit or not history.has(commit):
+    if not commit or not history.commit(commit):
         return ""
     history.export(commit, (*installation.requirement_files, *installation.environment_files), folder)
     return commit

@@ -50,10 +50,13 @@ class History:
             raise TaskError(f"{self.instance_id}: git {arguments[0]} failed in {self.folder}: {reason}")
         return done.stdout
 
-    def has(self, commit: str) -> bool:
-        """Whether the commit is there."""
-        arguments = ("cat-file", "-e", f"{commit}^{{commit}}")
-        return self._run(arguments).returncode == 0
+    def commit(self, revision: str) -> str:
+        """The whole hash of the commit that a revision (a hash, the start of one, a branch, "HEAD") names here.
+
+        Empty where it names none.
+        """
+        named = self._run(("rev-parse", "-q", "--verify", "--end-of-options", f"{revision}^{{commit}}"))
+        return named.stdout.decode().strip() if named.returncode == 0 else ""
 
     def pack(self, commit: str) -> tuple[bytes, frozenset[str]]:
         """A git pack of this one commit, its trees and its files, none of its parents; ids of files that are missing.
@@ -171,16 +174,16 @@ def find_history(
             return _with_commit(History(folder.absolute(), task.instance_id, stopped), task)
     folder = _cloned(task, cache_dir / "repositories" / f"{name}.git", host, stopped)
     clone = History(folder, task.instance_id, stopped)
-    if not clone.has(task.base_commit):
+    if not clone.commit(task.base_commit):
         with locked(folder, stopped):
             _network(task, folder, ("fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/heads/*"), stopped)
-            if not clone.has(task.base_commit):
+            if not clone.commit(task.base_commit):
                 _network(task, folder, ("fetch", "-q", "origin", task.base_commit), stopped, must=False)
     return _with_commit(clone, task)
 
 
 def _with_commit(history: History, task: Task) -> History:
-    if history.has(task.base_commit):
+    if history.commit(task.base_commit):
         return history
     raise TaskError(
         f"{task.instance_id}: {history.folder} (repository {task.repo}) has no commit {task.base_commit}; fetch it "

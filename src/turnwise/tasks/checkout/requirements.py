@@ -89,7 +89,10 @@ def read_conda(text: str, what: str) -> CondaEnvironment:
     entries = content.get("dependencies") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise TaskError(f"{what}: has no list of dependencies, which a conda environment file has")
-    pip = tuple(line for entry in entries if isinstance(entry, dict) for line in entry.get("pip") or ())
+    parts = [entry.get("pip") or [] for entry in entries if isinstance(entry, dict)]
+    if not all(isinstance(part, list) and all(isinstance(line, str) for line in part) for part in parts):
+        raise TaskError(f"{what}: what pip is to install is no list of requirements")
+    pip = tuple(line for part in parts for line in part)
     conda = [_conda_package(entry) for entry in entries if isinstance(entry, str)]
     certain = any(build for _, _, build in conda)
     python = {

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from turnwise.errors import SandboxError, TaskError
@@ -14,10 +15,11 @@ from turnwise.tasks.cache import made_once
 from turnwise.tasks.checkout import needs
 from turnwise.tasks.checkout.bench import DISK_FULL, ENV, SYSTEM_PATH, WORKDIR, disk_full
 from turnwise.tasks.checkout.build import Built, build, read_built, settings_commit
-from turnwise.tasks.checkout.repositories import GITHUB, find_history
+from turnwise.tasks.checkout.repositories import GITHUB, History, find_history
 from turnwise.types import Checkout, Mount, SandboxSpec, Task
 
 _LAYOUT = 3  # part of every key: a change of how things are built must not find things built before
+_WHOLE_HASH = re.compile("[0-9a-f]{40}")
 _PACKAGE_FOLDERS = (
     "lib*/python*/site-packages",
     "lib*/python*/dist-packages",
@@ -44,10 +46,14 @@ class CheckoutStore:
         self._host = host
         self._known = dict(known or {})
         self._stopped = threading.Event()
+        self._commits: dict[tuple[str, str], str] = {}
 
     def key(self, task: Task) -> str:
-        """What the environment depends on, as a digest; the row's tests count only by the programs that run them."""
-        environment = _checkout(task)
+        """What the environment depends on, as a digest; the row's tests count only by the programs that run them.
+
+        Of a base commit that is named ("HEAD"), what it names: blocks while its repository is cloned. Raises TaskError.
+        """
+        task, environment = self._pinned(task), _checkout(task)
         command = task.test_run.command if task.test_run else "pytest"
         tools = [needs.python_of(command), *sorted(set(needs.tools(command)))]
         row = [task.repo, task.base_commit, task.created_at, task.version, asdict(environment), tools]
@@ -76,16 +82,30 @@ class CheckoutStore:
         return SandboxSpec(folder / "root", WORKDIR, mounts, _variables(_checkout(task)))
 
     def _folder(self, task: Task) -> Path:
-        environment = _checkout(task)
+        task, environment = self._pinned(task), _checkout(task)
         folder = self._cache_dir / "checkouts" / f"{task.repo.replace('/', '__')}-{self.key(task)[:20]}"
 
         def make(draft: Path) -> None:
             with _room(draft):
-                known = self._known.get(task.repo)
-                history = find_history(task, self._repos, self._cache_dir, self._host, known, self._stopped)
-                build(task, environment, history, draft, self._cache_dir / "packages", self._stopped)
+                build(task, environment, self._history(task), draft, self._cache_dir / "packages", self._stopped)
 
         return made_once(folder, make, self._stopped)
+
+    def _history(self, task: Task) -> History:
+        known = self._known.get(task.repo)
+        return find_history(task, self._repos, self._cache_dir, self._host, known, self._stopped)
+
+    def _pinned(self, task: Task) -> Task:
+        """The task with the whole hash of its base commit.
+
+        What a name stands for is looked up once, for a repository may move on while its tasks are in use.
+        """
+        if _WHOLE_HASH.fullmatch(task.base_commit):
+            return task
+        named = task.repo, task.base_commit
+        if named not in self._commits:
+            self._commits.setdefault(named, self._history(task).commit(task.base_commit))
+        return replace(task, base_commit=self._commits[named])
 
     def _python_mounts(self, prefix: Path) -> Iterator[Mount]:
         """The Python, less the packages that are installed in it: one of them may be the task's own, mended.

@@ -15,6 +15,7 @@ from turnwise.tasks.formats.pro import ProRow
 from turnwise.tasks.formats.r2e import R2ERow
 from turnwise.tasks.formats.rebench import RebenchRow, RebenchV2Row
 from turnwise.tasks.formats.smith import SmithRow
+from turnwise.tasks.formats.sound import require_sound
 from turnwise.tasks.formats.swebench import ClassicRow, ScriptedRow
 from turnwise.types import Task
 
@@ -72,12 +73,18 @@ def task_of(row: Raw) -> Task:
         task = form.model.model_validate(told).task()
     except ValidationError as error:
         raise TaskError(_fault(error)) from error
-    return task if form.model is OwnRow else replace(task, meta={"format": form.name} | _plain(task.meta))
+    told_by = {} if form.model is OwnRow else {"format": form.name}
+    task = replace(task, meta=told_by | _plain(task.meta))
+    require_sound(task)
+    return task
 
 
 def _plain(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata as a line of JSON gives it back: tables hold dates and the like."""
-    plain: dict[str, Any] = json.loads(json.dumps(dict(meta), default=str))
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(meta), default=str))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TaskError(f"field 'meta': is not to be written as JSON ({error})") from error
     return plain
 
 

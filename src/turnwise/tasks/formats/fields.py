@@ -3,6 +3,7 @@
 import ast
 import json
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from turnwise.types import Task
 
+_LONGEST_ID = 200  # bytes: a file's name may have 255, with what is put around the id
 REVISION = "^[0-9A-Za-z][0-9A-Za-z._/^~-]*$"
 
 
@@ -17,13 +19,11 @@ def decoded(value: object) -> object:
     """A list or mapping that stands as JSON, or as Python would print it, in a string; anything else as it is."""
     if not isinstance(value, str):
         return value
-    try:
+    with suppress(ValueError, RecursionError):
         return json.loads(value)
-    except json.JSONDecodeError:
-        pass
     try:
         return ast.literal_eval(value)
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError("is written neither as JSON nor as a Python literal") from error
 
 
@@ -35,19 +35,30 @@ def _listed(value: object) -> object:
 
 def _dated(value: object) -> object:
     if isinstance(value, int | float):  # milliseconds, as SWE-rebench v2 has it
-        value = datetime.fromtimestamp(value / 1000, UTC)
+        try:
+            value = datetime.fromtimestamp(value / 1000, UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            raise ValueError(f"is no time in milliseconds ({error})") from error
     return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _without_path(instance_id: str) -> str:
     if instance_id in (".", "..") or any(sign in "/\\" or sign.isspace() for sign in instance_id):
         raise ValueError("may hold no slash and no space, for files are named by it")
+    if not instance_id.isprintable() or len(instance_id.encode(errors="replace")) > _LONGEST_ID:
+        raise ValueError(f"may hold no control character and at most {_LONGEST_ID} bytes, for files are named by it")
     return instance_id
+
+
+def _without_steps(repo: str) -> str:
+    if not {".", ".."}.isdisjoint(repo.split("/")):
+        raise ValueError("should be OWNER/NAME")
+    return repo
 
 
 Text = Annotated[str, Field(min_length=1)]
 InstanceId = Annotated[Text, AfterValidator(_without_path)]
-Repository = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]
+Repository = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$"), AfterValidator(_without_steps)]
 Revision = Annotated[str, Field(pattern=REVISION)]
 Date = Annotated[str, BeforeValidator(_dated)]
 TestIds = Annotated[tuple[Text, ...], BeforeValidator(decoded)]

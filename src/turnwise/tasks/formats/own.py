@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from turnwise.tasks.formats.fields import InstanceId, Revision, Row, SomeTestIds, TestIds, Text
+from turnwise.tasks.formats.fields import InstanceId, Repository, Revision, Row, SomeTestIds, TestIds, Text
 from turnwise.types import Checkout, Installation, SourceDistribution, Task, TestRun
 
 KINDS = ("source_distribution", "checkout")
@@ -67,7 +67,7 @@ class OwnRow(Row):
     """A row that `row` wrote. Only a task of a repository whose tests lie in it already has an empty test patch."""
 
     instance_id: InstanceId
-    repo: Text
+    repo: Repository
     environment: _Environment
     base_commit: Revision
     patch: Text

@@ -25,7 +25,7 @@ def repository_name(history: History, given: str | None) -> str:
     Raises InputError for a given one of another form.
     """
     if given is not None:
-        if not _REPOSITORY.fullmatch(given):
+        if not _REPOSITORY.fullmatch(given) or not {".", ".."}.isdisjoint(given.split("/")):
             raise InputError(f"--repo {given}: should be OWNER/NAME")
         return given
     told = run_git(history.folder, ("config", "--get", "remote.origin.url"), _READ_TIMEOUT_S).stdout
