@@ -61,6 +61,12 @@ def test_what_the_gold_patch_changes_is_source_wherever_it_lies(small_world, app
     }
 
 
+def test_what_lies_beside_hidden_tests_is_not_the_patchs(small_world, applied):
+    task = replace(small_world.task, fail_to_pass=("e2e/test_calc.py::test_add",))
+
+    assert applied(task, "e2e/cases.py", "pkg/cases.py") == {"pkg/cases.py"}
+
+
 def test_a_test_program_of_the_repository_is_not_the_patchs(small_world, applied):
     task = replace(small_world.task, test_run=TestRun("bin/test -C sympy/a.py", "parse_log_sympy"))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from turnwise.rewards.command import read_command
+from turnwise.tasks import TEST_FOLDERS
 from turnwise.types import Task
 
 # Compiled files, which Python trusts without looking at the source beside them; what Python runs at its start; metadata
@@ -38,7 +39,6 @@ CONFIGURATION = (
 )
 # What tests compare with may lie outside their own folders.
 EXPECTED_FOLDERS = ("test_data", "testdata", "golden", "snapshots", "__snapshots__", "fixtures", "cassettes")
-TEST_FOLDERS = ("test", "tests", "testing")
 # Parts of a test program that lie outside those folders: SymPy's before 1.6, in sympy/utilities.
 RUNNER_FILES = ("runtests.py", "pytest.py", "randtest.py")
 TOUCHED = re.compile(
