@@ -12,6 +12,7 @@ from turnwise.agent import Message, TranscriptRenderer
 from turnwise.errors import ContextExceeded, InputError, PolicyError
 from turnwise.policy import ChatPolicy, Endpoint
 from turnwise.policy.chat import LONGEST_ASKED_S
+from turnwise.policy.endpoint import LARGEST_ANSWER_BYTES
 from turnwise.types import Sampling
 from turnwise.usage import Usage
 
@@ -154,6 +155,30 @@ async def test_every_cause_is_counted_under_its_own_word():
         "endpoint_garbage",
         "endpoint_timeout",
     ]
+
+
+async def test_an_answer_that_drips_in_is_timed_out_as_a_whole():
+    with serving(in_turn(replace(GOOD, drip_s=0.05), GOOD)) as server:
+        async with Asked(server, timeout_s=0.5) as asked:
+            began = time.perf_counter()
+            await asked.sample()
+    assert asked.causes == ["endpoint_timeout"]
+    assert time.perf_counter() - began < 3
+
+
+async def test_an_answer_without_an_end_is_not_kept():
+    with serving(in_turn(Answer(" " * (LARGEST_ANSWER_BYTES + 1)), GOOD)) as server:
+        async with Asked(server) as asked:
+            await asked.sample()
+    assert asked.causes == ["endpoint_garbage"]
+    assert "more than 16 MB" in asked.failures[0][2]
+
+
+async def test_an_answer_that_breaks_off_is_tried_again():
+    with serving(in_turn(replace(GOOD, whole=False), GOOD)) as server:
+        async with Asked(server) as asked:
+            await asked.sample()
+    assert asked.causes == ["endpoint_unreachable"]
 
 
 async def test_a_server_that_goes_on_failing_is_a_policy_error_with_its_last_words():

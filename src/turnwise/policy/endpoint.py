@@ -4,10 +4,11 @@ Answers are read as they come over the wire. The client library would take a web
 completion, and its own retries go uncounted; so it is told to make none, and every failure reaches `ChatPolicy`.
 """
 
+import asyncio
 import email.utils
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import openai
 
 EXCERPT_CHARS = 300
+LARGEST_ANSWER_BYTES = 16_000_000  # several times what the longest context holds
 _RETRIED = frozenset({408, 409, 425, 429})  # beside every 5xx
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum model length"
@@ -122,18 +124,37 @@ class Endpoint:
 
         began = time.perf_counter()
         try:
-            raw = await self._client.chat.completions.with_raw_response.create(
-                model=self.model,
-                messages=list(messages),  # type: ignore[arg-type]  # its typed dicts say the same
-                extra_body=dict(request),
-            )
-        except openai.APITimeoutError as error:
+            async with asyncio.timeout(self._timeout_s):  # the client's own holds for each read alone
+                body = await self._body(messages, request)
+        except (TimeoutError, openai.APITimeoutError) as error:
             raise EndpointFailure("endpoint_timeout", f"{self}: no answer in {self._timeout_s:g} s") from error
         except openai.APIConnectionError as error:
             raise EndpointFailure("endpoint_unreachable", f"{self}: {error.__cause__ or error}") from error
         except openai.APIStatusError as error:
             raise self._refused(error) from error
-        return self._read(raw.text, time.perf_counter() - began)
+        return self._read(body, time.perf_counter() - began)
+
+    async def _body(self, messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> str:
+        asked = self._client.chat.completions.with_streaming_response.create(
+            model=self.model,
+            messages=list(messages),  # type: ignore[arg-type]  # its typed dicts say the same
+            extra_body=dict(request),
+        )
+        body = bytearray()
+        async with asked as response:
+            async for chunk in self._chunks(response.iter_bytes()):
+                body += chunk
+                if len(body) > LARGEST_ANSWER_BYTES:
+                    said = f"{self}: an answer of more than {LARGEST_ANSWER_BYTES / 1e6:g} MB: {_excerpt(_text(body))}"
+                    raise EndpointFailure("endpoint_garbage", said)
+        return _text(body)
+
+    async def _chunks(self, arriving: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in arriving:
+                yield chunk
+        except Exception as error:  # the transport's own, which is another library in every version of the client
+            raise EndpointFailure("endpoint_unreachable", f"{self}: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -200,6 +221,10 @@ def retry_after_s(header: str | None, now_s: float | None = None) -> float | Non
     return max(email.utils.mktime_tz(date) - (time.time() if now_s is None else now_s), 0.0)
 
 
+def _text(body: bytes | bytearray) -> str:
+    return body.decode("utf-8", "replace")
+
+
 def _excerpt(body: str) -> str:
-    words = " ".join(body.split())
+    words = " ".join(body[: 10 * EXCERPT_CHARS].split())
     return words if len(words) <= EXCERPT_CHARS else words[:EXCERPT_CHARS] + "…"
