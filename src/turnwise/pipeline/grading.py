@@ -18,6 +18,7 @@ from turnwise.pipeline.context import RUN
 from turnwise.pipeline.progress import Phase, Progress
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.workshop import open_backend, open_environments
+from turnwise.rewards import require_graders
 from turnwise.rollout import Environments, Verifier
 from turnwise.sandbox import SandboxBackend
 from turnwise.store import EpisodeKey, Journal, StoredEpisode
@@ -42,9 +43,10 @@ def grade_predictions(
     """Grade the matched predictions in fresh sandboxes and write swebench's files into `folder` (`write_grades`).
 
     `repos` holds clones of the tasks' repositories. Returns the summary's path. Raises InputError where the folder
-    holds grades of other tasks or limits, StoreError where another process is at it, InfrastructureError where not
-    one prediction could be graded.
+    holds grades of other tasks or limits, or what grades a task is not installed; StoreError where another process is
+    at it; InfrastructureError where not one prediction could be graded.
     """
+    require_graders([task for task, _ in matched.pairs])
     journal_path = folder / "journal.sqlite"
     with Journal.open(journal_path, _settings_hash(tasks, sandbox)) as journal, asyncio.Runner() as runner:
         journal.set_state(RUN, "name", run_id)
@@ -107,8 +109,8 @@ async def _grade(task: Task, journal: Journal, verifier: Verifier, phase: Phase,
     resumed = episode.rewards is not None
     if not resumed:
         verdict = await verifier.verdict(task, episode.trajectory())
-        if verdict is None:
-            journal.finish_episode(key, StopReason.VERIFICATION_FAILURE, episode.patch)
+        if isinstance(verdict, StopReason):
+            journal.finish_episode(key, verdict, episode.patch)
         else:
             journal.record_rewards(key, {"resolved": float(verdict.resolved)})
     failed = {cause: count - before.get(cause, 0) for cause, count in journal.failures_by_cause().items()}
