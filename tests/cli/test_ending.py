@@ -15,6 +15,7 @@ from turnwise.tasks import write_tasks
 from turnwise.tasks.cache import locked
 from turnwise.types import Checkout, Installation, Task
 
+from ..endpoint import completion, in_turn, serving
 from ..tasks.mine.past import make_past
 
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -56,13 +57,24 @@ def write_rows(folder, past, commands):
 
 
 @pytest.fixture
-def ended(here, capsys):
-    """Run a verb; its exit code and the last line that it says on stderr."""
+def said(here, capsys):
+    """Run a verb; its exit code and the lines that it says on stderr."""
 
     def run(*arguments):
         with pytest.raises(SystemExit) as leaving:
             main([str(argument) for argument in arguments])
-        return leaving.value.code, capsys.readouterr().err.splitlines()[-1]
+        return leaving.value.code, capsys.readouterr().err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def ended(said):
+    """Run a verb; its exit code and the last line that it says on stderr."""
+
+    def run(*arguments):
+        code, lines = said(*arguments)
+        return code, lines[-1]
 
     return run
 
@@ -85,6 +97,32 @@ def test_verify_ends_with_1_while_the_machine_failed_a_patch(ended, past, here):
     told = "turnwise: the machine failed 1 of 2 patches; the same command tries again"
     given = ("--tasks", "rows.jsonl", "--repos", past.folder.parent, "--set", "sandbox.retries=0")
     assert ended("verify", "preds.json", *given) == (1, told)
+
+
+def test_verify_says_what_a_row_at_fault_is_at_fault_for(said, past, here):
+    write_rows(here, past, ("echo no such thing >&2; false", "true"))
+    rows = [{"instance_id": "acme__calc-0", "model_patch": "diff"}, {"instance_id": "acme__calc-1"}]
+    (here / "preds.json").write_text(json.dumps(rows))
+    code, lines = said("verify", "preds.json", "--tasks", "rows.jsonl", "--repos", past.folder.parent, "--out", "out")
+    assert code == 1
+    assert lines[-2].startswith("turnwise: 1 task_failure; predictions/evaluate/0/acme__calc-0/0: no environment for")
+    assert "no such thing" in lines[-2]
+    assert lines[-1] == "turnwise: the tasks of 1 of 2 patches are at fault (above)"
+    report = json.loads((here / "out" / "logs" / "acme__calc-0" / "report.json").read_text())["acme__calc-0"]
+    assert report["infra_failure_reason"] == "task_failure"
+    assert "no such thing" in report["infra_failure_detail"]
+    summary = json.loads((here / "out" / "unnamed.preds.json").read_text())
+    assert "no such thing" in summary["failure_reasons"]["acme__calc-0"]
+
+
+def test_eval_ends_with_1_where_a_task_was_not_scored(said, past, here):
+    write_rows(here, past, ("echo no such thing >&2; false", "true"))
+    with serving(in_turn(completion("I am done.\n\n```command\nsubmit\n```"))) as server:
+        given = ("--endpoint", server.url, "--runs", "1", "--repos", past.folder.parent, "--run-dir", "scored")
+        code, lines = said("eval", "--model", "m", "--tasks", "rows.jsonl", *given)
+    assert code == 1
+    assert "no such thing" in lines[-2]
+    assert lines[-1].startswith("turnwise: only 1 of 2 tasks were scored")
 
 
 def test_a_run_id_that_is_no_file_name_is_refused(ended, here):

@@ -2,13 +2,19 @@
 
 import re
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
 from turnwise.errors import InputError
 
+if TYPE_CHECKING:
+    from turnwise.store import InfraFailure
+
+_DETAIL_CHARS = 400
 STOPPED = 130  # the shell's own code for "ended by Ctrl-C"
 
 
@@ -22,10 +28,22 @@ def until_stopped(words: str) -> Iterator[None]:
         raise typer.Exit(STOPPED) from None
 
 
-def leave_if_failed(failed: int, total: int, what: str) -> None:
-    """End the verb with exit code 1 where the machine failed some of the `total` things of a kind (`what`)."""
+def tell_failures(failures: "Collection[InfraFailure]") -> None:
+    """Print how many of each cause there are, and what was said of the first."""
+    for cause in dict.fromkeys(failure.cause for failure in failures):
+        found = [failure for failure in failures if failure.cause == cause]
+        said = textwrap.shorten(found[0].detail, _DETAIL_CHARS, placeholder=" …")
+        print(f"turnwise: {len(found)} {cause}; {found[0].episode_id}: {said}", file=sys.stderr)
+
+
+def leave_if_failed(failed: int, total: int, what: str, at_fault: int = 0) -> None:
+    """End the verb with exit code 1 where the machine failed some of the `total` things of a kind (`what`), or some
+    have rows `at_fault`."""
     if failed:
         print(f"turnwise: the machine failed {failed} of {total} {what}; the same command tries again", file=sys.stderr)
+    if at_fault:
+        print(f"turnwise: the tasks of {at_fault} of {total} {what} are at fault (above)", file=sys.stderr)
+    if failed or at_fault:
         raise typer.Exit(1)
 
 

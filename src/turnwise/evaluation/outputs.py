@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from turnwise.evaluation.evaluate import PURPOSE
-from turnwise.store import Journal, StoredEpisode, export_predictions, export_traj, write_whole
+from turnwise.store import InfraFailure, Journal, StoredEpisode, export_predictions, export_traj, write_whole
 from turnwise.types import Verdict, VerdictKind
 
 SCHEMA_VERSION = 2
@@ -32,7 +32,8 @@ _NOT_APPLIED = (VerdictKind.EMPTY_PATCH, VerdictKind.PATCH_DOES_NOT_APPLY, Verdi
 
 @dataclass(frozen=True)
 class Graded:
-    """One patch with what became of it. `failure` is the infrastructure's, in one word, where it ended the attempt.
+    """One patch with what became of it. `failure` is the infrastructure's or the row's, in one word, where it ended the
+    attempt, and `detail` what was said of it.
 
     >>> Graded("psf__requests-2317", "", Verdict(VerdictKind.EMPTY_PATCH)).failure is None
     True
@@ -42,18 +43,27 @@ class Graded:
     patch: str
     verdict: Verdict | None = None
     failure: str | None = None
+    detail: str = ""
 
     @staticmethod
-    def of(episode: StoredEpisode) -> "Graded":
-        """From the journal's record of an ended episode."""
+    def of(episode: StoredEpisode, failures: Mapping[str, InfraFailure]) -> "Graded":
+        """From the journal's record of an ended episode; `failures` are those of `failed_for_good`."""
         ended = episode.stop_reason
         failure = str(ended) if ended is not None and ended.is_infrastructure else None
-        return Graded(episode.key.task_id, episode.patch, episode.verdict, failure)
+        detail = failures[str(episode.key)].detail if str(episode.key) in failures else ""
+        return Graded(episode.key.task_id, episode.patch, episode.verdict, failure, detail)
 
     @property
     def is_error(self) -> bool:
         """True where swebench would have no report to read: see `_ERRORS`."""
         return self.failure is not None or self.verdict is None or self.verdict.kind in _ERRORS
+
+
+def failed_for_good(journal: Journal) -> dict[str, InfraFailure]:
+    """By episode id, the failure that each evaluation episode was given up for that still stands as given up."""
+    last = {failure.episode_id: failure for failure in journal.failures() if failure.dropped}
+    ended = [episode for episode in journal.episodes(purpose=PURPOSE) if episode.stop_reason.is_infrastructure]
+    return {key: last[key] for key in (str(episode.key) for episode in ended) if key in last}
 
 
 def write_outputs(journal: Journal, folder: Path, *, model_name: str, run_id: str) -> list[Path]:
@@ -68,7 +78,7 @@ def write_outputs(journal: Journal, folder: Path, *, model_name: str, run_id: st
     last = keys[-1]
     keys = [key for key in keys if (key.stage, key.iteration) == (last.stage, last.iteration)]
     task_ids, runs = sorted({key.task_id for key in keys}), sorted({key.member for key in keys})
-    summaries = []
+    summaries, failures = [], failed_for_good(journal)
     for run in runs:
         place = folder if len(runs) == 1 else folder / "runs" / str(run)
         export_predictions(
@@ -78,7 +88,7 @@ def write_outputs(journal: Journal, folder: Path, *, model_name: str, run_id: st
         for key in (key for key in keys if key.member == run):
             episode = journal.episode(key)
             if episode is not None and episode.stop_reason is not None:
-                graded.append(Graded.of(episode))
+                graded.append(Graded.of(episode, failures))
                 export_traj(journal, key, place / "trajs")
         summaries.append(write_grades(place, graded, task_ids, model_name=model_name, run_id=run_id))
     return summaries
@@ -111,6 +121,7 @@ def instance_report(graded: Graded) -> dict[str, Any]:
     }
     if graded.failure is not None:
         report["infra_failure_reason"] = graded.failure
+        report["infra_failure_detail"] = graded.detail
     if ran and verdict is not None:
         report["tests_status"] = {
             "FAIL_TO_PASS": _sorted_out(verdict.fail_to_pass, ("passed",)),
@@ -133,7 +144,11 @@ def run_summary(graded: Sequence[Graded], task_ids: Sequence[str]) -> dict[str, 
     attempted = {each.instance_id for each in graded}
     resolved = {each.instance_id for each in graded if each.verdict is not None and each.verdict.resolved} - errors
     completed = attempted - empty - errors
-    infra = {each.instance_id: each.failure for each in graded if each.failure is not None}
+    infra = {
+        each.instance_id: ": ".join(filter(None, (each.failure, each.detail)))
+        for each in graded
+        if each.failure is not None
+    }
     words = {each.instance_id: str(each.verdict.kind) for each in graded if each.verdict is not None}
     reasons = {each: infra.get(each) or words.get(each, "not graded") for each in sorted(errors)}
     named = {
