@@ -12,7 +12,7 @@ from turnwise.agent import Message, TranscriptRenderer
 from turnwise.errors import ContextExceeded, InputError, PolicyError
 from turnwise.policy import ChatPolicy, Endpoint
 from turnwise.policy.chat import LONGEST_ASKED_S
-from turnwise.policy.endpoint import LARGEST_ANSWER_BYTES
+from turnwise.policy.endpoint import LARGEST_ANSWER_BYTES, retry_after_s
 from turnwise.types import Sampling
 from turnwise.usage import Usage
 
@@ -239,6 +239,23 @@ async def test_a_retry_after_beyond_reason_is_not_waited_for():
             with pytest.raises(PolicyError, match="come back tomorrow"):
                 await asked.sample()
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "header", ["Wed, 31 Feb 99999 25:61:61 GMT", "Wed, 99 Foo 9999 99:99:99 GMT", "nan", "inf", "soon", ""]
+)
+async def test_a_retry_after_that_is_no_time_is_as_good_as_none(header):
+    assert retry_after_s(header) is None
+    with serving(in_turn(error(429, "slow down", retry_after=header), GOOD)) as server:
+        async with Asked(server) as asked:
+            await asked.sample()
+    assert asked.causes == ["endpoint_rate_limited"]
+
+
+def test_a_retry_after_as_a_date_is_the_time_until_then():
+    assert retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now_s=20.0) == 40.0
+    assert retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now_s=80.0) == 0.0
+    assert retry_after_s("-5") == 0.0
 
 
 async def test_requests_run_at_once():

@@ -6,6 +6,7 @@ completion, and its own retries go uncounted; so it is told to make none, and ev
 
 import asyncio
 import email.utils
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -203,7 +204,9 @@ class Endpoint:
 
 
 def retry_after_s(header: str | None, now_s: float | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or as an HTTP date (RFC 9110, 10.2.3); None without one.
+    """Seconds that a Retry-After header asks for, as a number or as an HTTP date (RFC 9110, 10.2.3).
+
+    None without one, and for one that is neither.
 
     >>> retry_after_s("2.5")
     2.5
@@ -213,12 +216,18 @@ def retry_after_s(header: str | None, now_s: float | None = None) -> float | Non
     if header is None:
         return None
     try:
-        return max(float(header), 0.0)
+        asked_s = float(header)
     except ValueError:
-        date = email.utils.parsedate_tz(header)
-    if date is None:
-        return None
-    return max(email.utils.mktime_tz(date) - (time.time() if now_s is None else now_s), 0.0)
+        asked_s = _date_s(header) - (time.time() if now_s is None else now_s)
+    return max(asked_s, 0.0) if math.isfinite(asked_s) else None
+
+
+def _date_s(header: str) -> float:
+    """An HTTP date in seconds since 1970; not a number where there is no such date."""
+    try:
+        return email.utils.parsedate_to_datetime(header).timestamp()
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def _text(body: bytes | bytearray) -> str:
