@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from turnwise.cli import main
+from turnwise.cli.common import slug
 from turnwise.tasks import write_tasks
 from turnwise.tasks.cache import locked
 from turnwise.types import Checkout, Installation, Task
@@ -133,6 +134,17 @@ def test_a_run_id_that_is_no_file_name_is_refused(ended, here):
         "turnwise: --run-id '../r1': should be made of letters, digits, '_', '-' and '.', no '.' first",
     )
     assert not (here / "runs").exists()
+
+
+def test_a_run_id_too_long_for_a_file_name_is_refused_before_any_work(ended, here):
+    (here / "preds.json").write_text(json.dumps([{"instance_id": "acme__calc-1"}]))
+    code, told = ended("verify", "preds.json", "--tasks", "rows.jsonl", "--run-id", "r" * 300)
+    assert (code, told) == (1, "turnwise: --run-id: is 300 characters long, and should have 100 at most")
+    assert not (here / "runs").exists()
+
+
+def test_a_long_way_to_the_predictions_names_the_run_by_its_end(here):
+    assert slug("/data/" + "deep/" * 60 + "preds") == "deep-" * 19 + "preds"
 
 
 def interrupted(folder, arguments, is_at_work):

@@ -95,6 +95,22 @@ def test_a_report_has_swebenchs_shape():
     assert unlucky["infra_failure_detail"] == "no room"
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("org/model", "org__model.r1.json"),
+        ("../../x\x00y\n", "..__..__x-y-.r1.json"),
+        ("m" * 300, "m" * 100 + ".r1.json"),
+        ("模" * 300, "模" * 33 + ".r1.json"),
+        ("a\ud800", "a.r1.json"),
+        ("..", "...r1.json"),
+    ],
+)
+def test_whatever_a_model_is_called_the_summary_finds_a_place(tmp_path, model, name):
+    assert write_grades(tmp_path, GRADED, TASKS, model_name=model, run_id="r1") == tmp_path / name
+    assert (tmp_path / name).is_file()
+
+
 @pytest.fixture
 def journal(tmp_path):
     with Journal.open(tmp_path / "journal.sqlite", "r") as journal:

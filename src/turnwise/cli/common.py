@@ -14,6 +14,7 @@ from turnwise.errors import InputError
 if TYPE_CHECKING:
     from turnwise.store import InfraFailure
 
+NAME_CHARS = 100  # file systems take 255 bytes, and ours are parts of names
 _DETAIL_CHARS = 400
 STOPPED = 130  # the shell's own code for "ended by Ctrl-C"
 
@@ -48,16 +49,18 @@ def leave_if_failed(failed: int, total: int, what: str, at_fault: int = 0) -> No
 
 
 def slug(text: str) -> str:
-    """A name for folders and files that tells of `text`.
+    """A name for folders and files that tells of `text`, of a long one by its end.
 
     >>> slug("Qwen/Qwen3-8B")
     'qwen-qwen3-8b'
     """
-    return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip("-.")
+    return re.sub(r"[^a-z0-9_.-]+", "-", text.lower())[-NAME_CHARS:].strip("-.")
 
 
 def plain_name(option: str, given: str) -> str:
     """A name that the user gave for files. Raises InputError, naming the option, where it is none."""
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", given):
         raise InputError(f"{option} {given!r}: should be made of letters, digits, '_', '-' and '.', no '.' first")
+    if len(given) > NAME_CHARS:
+        raise InputError(f"{option}: is {len(given)} characters long, and should have {NAME_CHARS} at most")
     return given

@@ -11,6 +11,7 @@ One run of the task set fills one folder:
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from turnwise.store import InfraFailure, Journal, StoredEpisode, export_predicti
 from turnwise.types import Verdict, VerdictKind
 
 SCHEMA_VERSION = 2
+_NAME_BYTES = 100  # of a model's name; file systems take 255 for all of a file's
 # As in swebench, where a patch that does not apply and tests that do not end leave no report behind.
 _ERRORS = (
     VerdictKind.INFRASTRUCTURE_FAILURE,
@@ -103,7 +105,7 @@ def write_grades(
         _write_json(place / "report.json", instance_report(each))
         _write(place / "test_output.txt", each.verdict.log if each.verdict else "")
         _write(place / "patch.diff", each.patch)
-    path = folder / f"{model_name.replace('/', '__')}.{run_id}.json"
+    path = folder / f"{_file_name(model_name)}.{run_id}.json"
     _write_json(path, run_summary(graded, task_ids))
     return path
 
@@ -171,6 +173,12 @@ def run_summary(graded: Sequence[Graded], task_ids: Sequence[str]) -> dict[str, 
         "error_ids": sorted(errors),
         "schema_version": SCHEMA_VERSION,
     }
+
+
+def _file_name(model_name: str) -> str:
+    """A model's name, which anyone may have given, as swebench puts it into a file's name, as far as that can be."""
+    plain = re.sub(r"[\x00-\x1f\x7f]", "-", model_name.replace("/", "__"))
+    return plain.encode("utf-8", "ignore")[:_NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _sorted_out(outcomes: Mapping[str, str], good: Sequence[str]) -> dict[str, list[str]]:
