@@ -23,7 +23,13 @@ class Answer:
 
 
 def completion(
-    text: str | None, *, prompt: int = 100, cached: int = 0, sampled: int = 10, finish: str = "stop", **more: Any
+    text: str | list[Any] | None,
+    *,
+    prompt: int = 100,
+    cached: int = 0,
+    sampled: int = 10,
+    finish: str = "stop",
+    **more: Any,
 ) -> Answer:
     """A chat completion with its count of tokens."""
     usage = {

@@ -106,7 +106,10 @@ async def test_a_reply_cut_short_is_ended_by_the_next_observation():
     ("answer", "text", "usage"),
     [
         (completion(None), "", Usage(100, 0, 10)),
+        (completion([{"type": "text", "text": "He"}, {"type": "text", "text": "llo"}]), "Hello", Usage(100, 0, 10)),
+        (completion([]), "", Usage(100, 0, 10)),
         (completion("x", usage=None), "x", None),
+        (completion("x", usage={"prompt_tokens": -500, "completion_tokens": -10}), "x", None),
         (completion("x", usage={"prompt_tokens": None}), "x", None),
         (
             completion("x", usage={"prompt_tokens": 9, "completion_tokens": 1, "prompt_cache_hit_tokens": 4}),
@@ -140,6 +143,22 @@ async def test_garbage_is_tried_again_and_counted(garbage):
     assert asked.causes == ["endpoint_garbage"]
     assert asked.failures[0][1] == "base/evaluate/0/t/0"
     assert f"{server.url} (model org/model)" in asked.failures[0][2]
+
+
+@pytest.mark.parametrize(
+    ("garbage", "fault"),
+    [
+        (Answer({"id": "x"}), "choices: Field required"),
+        (completion([{"type": "image_url"}]), "choices.0.message.content: Input should be a valid string"),
+        (completion([{"type": "text", "text": 5}]), "choices.0.message.content: Input should be a valid string"),
+        (Answer("<html>"), "Invalid JSON"),
+    ],
+)
+async def test_garbage_is_told_by_its_fault(garbage, fault):
+    with serving(in_turn(garbage, GOOD)) as server:
+        async with Asked(server) as asked:
+            await asked.sample()
+    assert f"not a chat completion ({fault}" in asked.failures[0][2]
 
 
 async def test_every_cause_is_counted_under_its_own_word():
@@ -304,7 +323,7 @@ async def test_what_no_retry_can_mend_is_an_input_error_at_once(answer, words):
 async def test_a_missing_key_says_how_to_give_one():
     with serving(in_turn(error(401, "no key"))) as server:
         async with Asked(server) as asked:
-            with pytest.raises(InputError, match="--api-key-env"):
+            with pytest.raises(InputError, match=r"no API key was given.*--api-key-env"):
                 await asked.sample()
 
 

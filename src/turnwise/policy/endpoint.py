@@ -11,9 +11,9 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from turnwise.errors import ContextExceeded, InputError, PolicyError, TurnwiseError
 from turnwise.usage import Usage
@@ -60,21 +60,33 @@ class EndpointFailure(Exception):
 class _Message(BaseModel):
     content: str | None = None
 
+    @field_validator("content", mode="before")
+    @classmethod
+    def _joined(cls, given: Any) -> Any:
+        """Some write a text as a list of its parts."""
+        parts = given if isinstance(given, list) else [None]
+        texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+        said = [text for text in texts if isinstance(text, str)]
+        return "".join(said) if len(said) == len(parts) else given
+
 
 class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
 
 
+_Count = Annotated[int, Field(ge=0)]
+
+
 class _Cached(BaseModel):
-    cached_tokens: int | None = None
+    cached_tokens: _Count | None = None
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: _Count
+    completion_tokens: _Count
     prompt_tokens_details: _Cached | None = None
-    prompt_cache_hit_tokens: int | None = None  # DeepSeek's name for what others call cached_tokens
+    prompt_cache_hit_tokens: _Count | None = None  # DeepSeek's name for what others call cached_tokens
 
     @staticmethod
     def read(counted: Any) -> Usage | None:
@@ -168,7 +180,7 @@ class Endpoint:
         try:
             completion = _Completion.model_validate_json(body)
         except ValidationError as error:
-            said = f"{self}: not a chat completion ({error.error_count()} faults): {_excerpt(body)}"
+            said = f"{self}: not a chat completion ({_first_fault(error)}): {_excerpt(body)}"
             raise EndpointFailure("endpoint_garbage", said) from error
         choice = completion.choices[0]
         return Reply(
@@ -191,9 +203,13 @@ class Endpoint:
         return EndpointFailure(cause, said, retry_after_s(error.response.headers.get("retry-after")))
 
     def _advice(self, status: int) -> str:
+        if status in (401, 403) and self._api_key_env is None:
+            return (
+                "no API key was given: name the environment variable that holds one "
+                "(policy.chat.api_key_env, --api-key-env)"
+            )
         if status in (401, 403):
-            held = f"in {self._api_key_env}" if self._api_key_env else "at all (policy.chat.api_key_env, --api-key-env)"
-            return f"the endpoint refuses the API key that was given {held}; the same command goes on once it is right"
+            return f"the endpoint refuses the API key in {self._api_key_env}; the same command goes on once it is right"
         if status == 404:
             return (
                 f"check the model's name ({self.model!r}: model.name, --model) and the address "
@@ -228,6 +244,12 @@ def _date_s(header: str) -> float:
         return email.utils.parsedate_to_datetime(header).timestamp()
     except (ValueError, OverflowError):
         return math.nan
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def _text(body: bytes | bytearray) -> str:
