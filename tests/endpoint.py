@@ -18,10 +18,18 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    drip_s: float = 0.0  # between two bytes of the body
+    whole: bool = True  # else the connection is closed before the body's last byte
 
 
 def completion(
-    text: str | None, *, prompt: int = 100, cached: int = 0, sampled: int = 10, finish: str = "stop", **more: Any
+    text: str | list[Any] | None,
+    *,
+    prompt: int = 100,
+    cached: int = 0,
+    sampled: int = 10,
+    finish: str = "stop",
+    **more: Any,
 ) -> Answer:
     """A chat completion with its count of tokens."""
     usage = {
@@ -102,7 +110,9 @@ class ScriptedServer:
                         self.send_header(name.replace("_", "-"), value)
                     self.send_header("content-length", str(len(said)))
                     self.end_headers()
-                    self.wfile.write(said)
+                    for part in _parts(said if answer.whole else said[:-1], answer.drip_s):
+                        self.wfile.write(part)
+                    self.close_connection = not answer.whole
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the client no longer waits
 
@@ -110,6 +120,15 @@ class ScriptedServer:
                 """Nothing is logged."""
 
         return Handler
+
+
+def _parts(said: bytes, drip_s: float) -> Iterator[bytes]:
+    if not drip_s:
+        yield said
+        return
+    for at in range(len(said)):
+        yield said[at : at + 1]
+        time.sleep(drip_s)
 
 
 def in_turn(*answers: Answer) -> Script:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -181,6 +182,25 @@ def test_verify_reports_what_it_cannot_grade_and_compare_reads_it(turnwise, task
     told = json.loads(compared.stdout)
     assert [each["resolved"] for each in told["evaluations"]] == [0, 0]
     assert told["paired_difference"] == {"mean": 0.0, "sem": None, "tasks": 1}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tasks", "convert", "tasks.jsonl", "--out", "tasks.jsonl/new"),
+        ("tasks", "validate", "tasks.jsonl", "--out", "tasks.jsonl/new"),
+        ("verify", "preds.json", "--tasks", "tasks.jsonl", "--out", "tasks.jsonl/new"),
+        ("eval", "--model", "m", "--tasks", "tasks.jsonl", "--run-dir", "tasks.jsonl/new"),
+    ],
+    ids=" ".join,
+)
+def test_what_the_system_refuses_is_one_line_that_names_the_file(turnwise, task_file, arguments):
+    (task_file.parent / "preds.json").write_text('[{"instance_id": "small__calc-1"}]')
+    done = turnwise(*arguments)
+    assert done.returncode == 1
+    assert re.fullmatch(r"turnwise: .*tasks\.jsonl.*: (File exists|Not a directory)", done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in turnwise("--debug", *arguments).stderr
 
 
 def test_verify_without_a_common_task_is_refused(turnwise, task_file, tmp_path):

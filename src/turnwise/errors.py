@@ -8,6 +8,7 @@ TurnwiseError
 ├── InfrastructureError        nobody's fault but the machine's: retried, counted by cause, never a reward of 0
 │   ├── SandboxError           a sandbox could not start, died, or lost its disk
 │   ├── PolicyError            the sampling engine failed
+│   ├── TaskFailure            a task's row is at fault: no environment, or nothing to grade it by; not tried again
 │   └── StoreError             the journal could not be read or written
 ├── ContextExceeded            an endpoint holds that a conversation no longer fits its model: the policy's doing
 ├── TrainingError              an optimizer step went wrong: its loss or gradient is no number
@@ -51,6 +52,12 @@ class PolicyError(InfrastructureError):
     """The sampling engine failed or did not answer in time."""
 
     cause = "policy_failure"
+
+
+class TaskFailure(InfrastructureError):
+    """A task cannot be run or graded, by its row's own fault: its episodes are given up, those of others go on."""
+
+    cause = "task_failure"
 
 
 class StoreError(InfrastructureError):

@@ -244,11 +244,13 @@ class StopReason(StrEnum):
     SANDBOX_FAILURE = "sandbox_failure"
     POLICY_FAILURE = "policy_failure"
     VERIFICATION_FAILURE = "verification_failure"
+    TASK_FAILURE = "task_failure"
 
     @property
     def is_infrastructure(self) -> bool:
         """True where the episode says nothing about the policy: retried, then out of loss and group statistics."""
-        return self in (StopReason.SANDBOX_FAILURE, StopReason.POLICY_FAILURE, StopReason.VERIFICATION_FAILURE)
+        machine = (StopReason.SANDBOX_FAILURE, StopReason.POLICY_FAILURE, StopReason.VERIFICATION_FAILURE)
+        return self in (*machine, StopReason.TASK_FAILURE)
 
 
 @dataclass(frozen=True)

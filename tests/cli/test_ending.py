@@ -11,10 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from turnwise.cli import main
+from turnwise.cli.common import slug
 from turnwise.tasks import write_tasks
 from turnwise.tasks.cache import locked
 from turnwise.types import Checkout, Installation, Task
 
+from ..endpoint import completion, in_turn, serving
 from ..tasks.mine.past import make_past
 
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -56,13 +58,24 @@ def write_rows(folder, past, commands):
 
 
 @pytest.fixture
-def ended(here, capsys):
-    """Run a verb; its exit code and the last line that it says on stderr."""
+def said(here, capsys):
+    """Run a verb; its exit code and the lines that it says on stderr."""
 
     def run(*arguments):
         with pytest.raises(SystemExit) as leaving:
             main([str(argument) for argument in arguments])
-        return leaving.value.code, capsys.readouterr().err.splitlines()[-1]
+        return leaving.value.code, capsys.readouterr().err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def ended(said):
+    """Run a verb; its exit code and the last line that it says on stderr."""
+
+    def run(*arguments):
+        code, lines = said(*arguments)
+        return code, lines[-1]
 
     return run
 
@@ -87,6 +100,32 @@ def test_verify_ends_with_1_while_the_machine_failed_a_patch(ended, past, here):
     assert ended("verify", "preds.json", *given) == (1, told)
 
 
+def test_verify_says_what_a_row_at_fault_is_at_fault_for(said, past, here):
+    write_rows(here, past, ("echo no such thing >&2; false", "true"))
+    rows = [{"instance_id": "acme__calc-0", "model_patch": "diff"}, {"instance_id": "acme__calc-1"}]
+    (here / "preds.json").write_text(json.dumps(rows))
+    code, lines = said("verify", "preds.json", "--tasks", "rows.jsonl", "--repos", past.folder.parent, "--out", "out")
+    assert code == 1
+    assert lines[-2].startswith("turnwise: 1 task_failure; predictions/evaluate/0/acme__calc-0/0: no environment for")
+    assert "no such thing" in lines[-2]
+    assert lines[-1] == "turnwise: the tasks of 1 of 2 patches are at fault (above)"
+    report = json.loads((here / "out" / "logs" / "acme__calc-0" / "report.json").read_text())["acme__calc-0"]
+    assert report["infra_failure_reason"] == "task_failure"
+    assert "no such thing" in report["infra_failure_detail"]
+    summary = json.loads((here / "out" / "unnamed.preds.json").read_text())
+    assert "no such thing" in summary["failure_reasons"]["acme__calc-0"]
+
+
+def test_eval_ends_with_1_where_a_task_was_not_scored(said, past, here):
+    write_rows(here, past, ("echo no such thing >&2; false", "true"))
+    with serving(in_turn(completion("I am done.\n\n```command\nsubmit\n```"))) as server:
+        given = ("--endpoint", server.url, "--runs", "1", "--repos", past.folder.parent, "--run-dir", "scored")
+        code, lines = said("eval", "--model", "m", "--tasks", "rows.jsonl", *given)
+    assert code == 1
+    assert "no such thing" in lines[-2]
+    assert lines[-1].startswith("turnwise: only 1 of 2 tasks were scored")
+
+
 def test_a_run_id_that_is_no_file_name_is_refused(ended, here):
     (here / "preds.json").write_text(json.dumps([{"instance_id": "acme__calc-1"}]))
     code, told = ended("verify", "preds.json", "--tasks", "rows.jsonl", "--run-id", "../r1")
@@ -95,6 +134,17 @@ def test_a_run_id_that_is_no_file_name_is_refused(ended, here):
         "turnwise: --run-id '../r1': should be made of letters, digits, '_', '-' and '.', no '.' first",
     )
     assert not (here / "runs").exists()
+
+
+def test_a_run_id_too_long_for_a_file_name_is_refused_before_any_work(ended, here):
+    (here / "preds.json").write_text(json.dumps([{"instance_id": "acme__calc-1"}]))
+    code, told = ended("verify", "preds.json", "--tasks", "rows.jsonl", "--run-id", "r" * 300)
+    assert (code, told) == (1, "turnwise: --run-id: is 300 characters long, and should have 100 at most")
+    assert not (here / "runs").exists()
+
+
+def test_a_long_way_to_the_predictions_names_the_run_by_its_end(here):
+    assert slug("/data/" + "deep/" * 60 + "preds") == "deep-" * 19 + "preds"
 
 
 def interrupted(folder, arguments, is_at_work):

@@ -19,7 +19,7 @@ GRADED = [
     Graded("r__empty-1", "", Verdict(VerdictKind.EMPTY_PATCH)),
     Graded("r__refused-1", PATCH, Verdict(VerdictKind.PATCH_DOES_NOT_APPLY, log="error: patch failed")),
     Graded("r__slow-1", PATCH, Verdict(VerdictKind.TESTS_TIMED_OUT, FAILED, KEPT)),
-    Graded("r__unlucky-1", PATCH, None, "verification_failure"),
+    Graded("r__unlucky-1", PATCH, None, "verification_failure", "no room"),
     Graded("r__unluckier-1", "", None, "sandbox_failure"),
 ]
 TASKS = [*(each.instance_id for each in GRADED), "r__never-1"]
@@ -38,7 +38,7 @@ def test_every_instance_is_in_its_place():
         "r__refused-1": "patch_does_not_apply",
         "r__slow-1": "tests_timed_out",
         "r__unluckier-1": "sandbox_failure",
-        "r__unlucky-1": "verification_failure",
+        "r__unlucky-1": "verification_failure: no room",
     }
     assert summary["total_instances"] == summary["submitted_instances"] + len(summary["incomplete_ids"]) == 8
     parts = ("completed_instances", "empty_patch_instances", "error_instances")
@@ -92,6 +92,23 @@ def test_a_report_has_swebenchs_shape():
     assert (refused["patch_exists"], refused["patch_successfully_applied"]) == (True, False)
     (unlucky,) = instance_report(GRADED[5]).values()
     assert (unlucky["infra_failure"], unlucky["infra_failure_reason"]) == (True, "verification_failure")
+    assert unlucky["infra_failure_detail"] == "no room"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("org/model", "org__model.r1.json"),
+        ("../../x\x00y\n", "..__..__x-y-.r1.json"),
+        ("m" * 300, "m" * 100 + ".r1.json"),
+        ("模" * 300, "模" * 33 + ".r1.json"),
+        ("a\ud800", "a.r1.json"),
+        ("..", "...r1.json"),
+    ],
+)
+def test_whatever_a_model_is_called_the_summary_finds_a_place(tmp_path, model, name):
+    assert write_grades(tmp_path, GRADED, TASKS, model_name=model, run_id="r1") == tmp_path / name
+    assert (tmp_path / name).is_file()
 
 
 @pytest.fixture

@@ -37,6 +37,11 @@ REFUSED = [
     ("x.json", "[]", "holds no predictions"),
     ("x.json", '[{"model_patch": "d"}]', "entry 0: field 'instance_id'"),
     ("x.json", '{"a__a-1": "diff"}', "entry 'a__a-1'"),
+    ("x.json", '{"a__a-1": {}, "a__a-1": {"model_patch": "d"}}', "'a__a-1' is there twice"),
+    ("x.json", '{"a__a-1": {"instance_id": "b__b-1"}}', "entry 'a__a-1': is for another instance_id, 'b__b-1'"),
+    ("x.json", "[" * 100_000, "nested too deeply"),
+    ("x.jsonl", "[" * 100_000, "line 1: not valid JSON: nested too deeply"),
+    ("x.json", f'[{{"x": {"9" * 5000}}}]', "5000 digits"),
     ("x.jsonl", '{"instance_id": "a"}\n{', "line 2: not valid JSON"),
     ("x.jsonl", '{"instance_id": "a", "model_patch": 5}', "line 1: field 'model_patch'"),
     (
@@ -55,6 +60,12 @@ def test_what_cannot_be_read_is_named_by_place(tmp_path, name, text, words):
         read_predictions(tmp_path / name)
     assert str(tmp_path / name) in str(refused.value)
     assert words in str(refused.value)
+
+
+def test_a_mark_of_the_byte_order_is_passed_over(tmp_path):
+    for name, text in FORMS.items():
+        (tmp_path / name).write_text("\ufeff" + text)
+        assert len(read_predictions(tmp_path / name)) == 3
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -197,7 +197,8 @@ def test_what_the_endpoint_fails_for_good_is_an_error_and_the_rest_goes_on(evalu
     assert evaluation.failures() == {"endpoint_garbage": 1, "endpoint_server_error": 1, "policy_failure": 1}
     written = evaluation.outputs()
     assert written["error_ids"] == written["infra_failure_ids"] == [first.key.task_id]
-    assert written["failure_reasons"] == {first.key.task_id: "policy_failure"}
+    assert written["failure_reasons"][first.key.task_id].startswith("policy_failure: ")
+    assert "(endpoint_server_error, 2 attempts)" in written["failure_reasons"][first.key.task_id]
     assert written["resolved_ids"] == [second.key.task_id]
     assert written["unresolved_ids"] == []
     assert list(json.loads((evaluation.run_dir / "preds.json").read_text())) == [second.key.task_id]

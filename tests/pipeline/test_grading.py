@@ -15,6 +15,7 @@ from turnwise.evaluation import Prediction, match, read_score
 from turnwise.pipeline.grading import grade_predictions, model_name
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.store import Journal
+from turnwise.types import TestRun
 
 NAMES = ("gold", "wrong", "torn", "empty", "null", "without")
 
@@ -91,8 +92,11 @@ def test_another_patch_is_graded_anew_and_a_prediction_taken_back_is_gone(grader
     assert grader.made.asked - before == {"small__wrong-1": 1}
 
 
-@pytest.mark.parametrize(("failure", "tries"), [(SandboxError("no room"), 2), (TaskError("no Python 3.2"), 1)])
-def test_what_the_machine_fails_is_an_error_and_tried_again_the_next_time(grader, failure, tries):
+@pytest.mark.parametrize(
+    ("failure", "causes"),
+    [(SandboxError("no room"), {"verification_failure": 2}), (TaskError("no Python 3.2"), {"task_failure": 1})],
+)
+def test_what_could_not_be_run_is_an_error_and_tried_again_the_next_time(grader, failure, causes):
     def trouble(task):
         if task.instance_id == "small__gold-1":
             raise failure
@@ -102,14 +106,26 @@ def test_what_the_machine_fails_is_an_error_and_tried_again_the_next_time(grader
     assert summary["error_ids"] == ["small__gold-1", "small__torn-1"]
     assert summary["infra_failure_ids"] == ["small__gold-1"]
     assert summary["unresolved_ids"] == ["small__wrong-1"]
-    assert grader.made.asked["small__gold-1"] == tries
+    assert grader.made.asked["small__gold-1"] == sum(causes.values()), "a row does not mend itself"
     with Journal.read(grader.folder / "journal.sqlite") as journal:
-        assert journal.failures_by_cause() == {"verification_failure": 2}
+        assert journal.failures_by_cause() == causes
         assert str(failure) in journal.failures()[-1].detail
 
     grader.made.trouble = lambda task: None
     assert grader.grade(retries=1)["resolved_ids"] == ["small__gold-1"]
     assert grader.made.asked["small__wrong-1"] == 1
+
+
+def test_a_row_with_an_unknown_log_parser_costs_its_own_grade_alone(grader):
+    gold, *others = grader.tasks
+    grader.tasks = [replace(gold, test_run=TestRun("pytest", "parse_log_nothing")), *others]
+    summary = grader.grade()
+    assert summary["infra_failure_ids"] == ["small__gold-1"]
+    assert summary["unresolved_ids"] == ["small__wrong-1"]
+    with Journal.read(grader.folder / "journal.sqlite") as journal:
+        (failure,) = journal.failures()
+    assert (failure.cause, failure.dropped) == ("task_failure", True)
+    assert "no parser 'parse_log_nothing'" in failure.detail
 
 
 def test_nothing_gradable_is_told_with_the_reason(grader):

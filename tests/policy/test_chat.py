@@ -12,6 +12,7 @@ from turnwise.agent import Message, TranscriptRenderer
 from turnwise.errors import ContextExceeded, InputError, PolicyError
 from turnwise.policy import ChatPolicy, Endpoint
 from turnwise.policy.chat import LONGEST_ASKED_S
+from turnwise.policy.endpoint import LARGEST_ANSWER_BYTES, retry_after_s
 from turnwise.types import Sampling
 from turnwise.usage import Usage
 
@@ -105,7 +106,10 @@ async def test_a_reply_cut_short_is_ended_by_the_next_observation():
     ("answer", "text", "usage"),
     [
         (completion(None), "", Usage(100, 0, 10)),
+        (completion([{"type": "text", "text": "He"}, {"type": "text", "text": "llo"}]), "Hello", Usage(100, 0, 10)),
+        (completion([]), "", Usage(100, 0, 10)),
         (completion("x", usage=None), "x", None),
+        (completion("x", usage={"prompt_tokens": -500, "completion_tokens": -10}), "x", None),
         (completion("x", usage={"prompt_tokens": None}), "x", None),
         (
             completion("x", usage={"prompt_tokens": 9, "completion_tokens": 1, "prompt_cache_hit_tokens": 4}),
@@ -141,6 +145,22 @@ async def test_garbage_is_tried_again_and_counted(garbage):
     assert f"{server.url} (model org/model)" in asked.failures[0][2]
 
 
+@pytest.mark.parametrize(
+    ("garbage", "fault"),
+    [
+        (Answer({"id": "x"}), "choices: Field required"),
+        (completion([{"type": "image_url"}]), "choices.0.message.content: Input should be a valid string"),
+        (completion([{"type": "text", "text": 5}]), "choices.0.message.content: Input should be a valid string"),
+        (Answer("<html>"), "Invalid JSON"),
+    ],
+)
+async def test_garbage_is_told_by_its_fault(garbage, fault):
+    with serving(in_turn(garbage, GOOD)) as server:
+        async with Asked(server) as asked:
+            await asked.sample()
+    assert f"not a chat completion ({fault}" in asked.failures[0][2]
+
+
 async def test_every_cause_is_counted_under_its_own_word():
     script = in_turn(
         error(500, "boom"), error(429, "slow down", retry_after="0.01"), Answer("?"), replace(GOOD, delay_s=2.5), GOOD
@@ -154,6 +174,30 @@ async def test_every_cause_is_counted_under_its_own_word():
         "endpoint_garbage",
         "endpoint_timeout",
     ]
+
+
+async def test_an_answer_that_drips_in_is_timed_out_as_a_whole():
+    with serving(in_turn(replace(GOOD, drip_s=0.05), GOOD)) as server:
+        async with Asked(server, timeout_s=0.5) as asked:
+            began = time.perf_counter()
+            await asked.sample()
+    assert asked.causes == ["endpoint_timeout"]
+    assert time.perf_counter() - began < 3
+
+
+async def test_an_answer_without_an_end_is_not_kept():
+    with serving(in_turn(Answer(" " * (LARGEST_ANSWER_BYTES + 1)), GOOD)) as server:
+        async with Asked(server) as asked:
+            await asked.sample()
+    assert asked.causes == ["endpoint_garbage"]
+    assert "more than 16 MB" in asked.failures[0][2]
+
+
+async def test_an_answer_that_breaks_off_is_tried_again():
+    with serving(in_turn(replace(GOOD, whole=False), GOOD)) as server:
+        async with Asked(server) as asked:
+            await asked.sample()
+    assert asked.causes == ["endpoint_unreachable"]
 
 
 async def test_a_server_that_goes_on_failing_is_a_policy_error_with_its_last_words():
@@ -216,6 +260,23 @@ async def test_a_retry_after_beyond_reason_is_not_waited_for():
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize(
+    "header", ["Wed, 31 Feb 99999 25:61:61 GMT", "Wed, 99 Foo 9999 99:99:99 GMT", "nan", "inf", "soon", ""]
+)
+async def test_a_retry_after_that_is_no_time_is_as_good_as_none(header):
+    assert retry_after_s(header) is None
+    with serving(in_turn(error(429, "slow down", retry_after=header), GOOD)) as server:
+        async with Asked(server) as asked:
+            await asked.sample()
+    assert asked.causes == ["endpoint_rate_limited"]
+
+
+def test_a_retry_after_as_a_date_is_the_time_until_then():
+    assert retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now_s=20.0) == 40.0
+    assert retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now_s=80.0) == 0.0
+    assert retry_after_s("-5") == 0.0
+
+
 async def test_requests_run_at_once():
     together = threading.Barrier(5)
 
@@ -262,7 +323,7 @@ async def test_what_no_retry_can_mend_is_an_input_error_at_once(answer, words):
 async def test_a_missing_key_says_how_to_give_one():
     with serving(in_turn(error(401, "no key"))) as server:
         async with Asked(server) as asked:
-            with pytest.raises(InputError, match="--api-key-env"):
+            with pytest.raises(InputError, match=r"no API key was given.*--api-key-env"):
                 await asked.sample()
 
 

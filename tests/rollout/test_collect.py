@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from turnwise.agent import ChatRenderer
-from turnwise.errors import InfrastructureError, InputError, PolicyError
+from turnwise.errors import InfrastructureError, InputError, PolicyError, TaskFailure
 from turnwise.rollout import Collector, EpisodeRequest, groups
 from turnwise.store import EpisodeKey, Journal
 from turnwise.types import Mount, StopReason, Trajectory, VerdictKind
@@ -185,6 +185,22 @@ async def test_a_failing_verification_is_tried_again_then_dropped(
     assert journal.failures_by_cause() == {"verification_failure": 2}
     assert journal.episode(key(0)).stop_reason is StopReason.VERIFICATION_FAILURE
     assert journal.verdict("small__calc-1", small_world.task.patch) is None
+
+
+async def test_a_task_at_fault_is_given_up_at_once_and_the_others_go_on(make_collector, small_world, journal):
+    class OneCannotBeMade:
+        async def prepare(self, task):
+            if task.instance_id == "small__odd-1":
+                raise TaskFailure("no such commit")
+            return await small_world.prepare(task)
+
+    tasks = [small_world.task, replace(small_world.task, instance_id="small__odd-1")]
+    asked = [EpisodeRequest(replace(key(0), task_id=task.instance_id), task) for task in tasks]
+    collector = make_collector(says(FIX, SUBMIT), environments=OneCannotBeMade(), retries=2)
+
+    assert [trajectory.task_id for trajectory in await collector.collect(asked)] == ["small__calc-1"]
+    assert journal.failures_by_cause() == {"task_failure": 1}
+    assert journal.episode(asked[1].key).stop_reason is StopReason.TASK_FAILURE
 
 
 async def test_when_every_episode_fails_it_says_so_and_the_same_call_tries_them_again(

@@ -18,7 +18,7 @@ def journal(tmp_path):
         for stage in ("base", "rft"):
             for member in (0, 1):
                 key = EpisodeKey(stage, "evaluate", 0, "toolz__toolz-17", member)
-                journal.start_episode(key, OPENING)
+                journal.start_episode(key, OPENING, [("system", "Rules."), ("user", "Issue.")])
                 journal.record_turn(key, stored_turn(0, 3))
                 patch = f"patch {stage} {member}"
                 journal.finish_episode(key, StopReason.SUBMITTED, patch, stored_turn(1, 8, observation=()))
@@ -72,6 +72,8 @@ def test_traj_files_are_in_swe_agents_form(journal, tmp_path):
     assert traj["info"]["submission"] == "patch base 0"
     assert [step["action"] for step in traj["trajectory"]] == ["ls", "ls"]
     assert [step["observation"] for step in traj["trajectory"]] == ["calc.py", "calc.py"]
+    assert [each["role"] for each in traj["history"]] == ["system", "user", "assistant", "user", "assistant"]
+    assert traj["history"][-2] == {"role": "user", "content": "calc.py", "agent": "main"}
 
 
 def test_nothing_to_export_and_nowhere_to_write_are_said(journal, tmp_path):

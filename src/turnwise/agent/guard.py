@@ -24,6 +24,7 @@ _PREFIX_WORDS = frozenset(
     }
 )
 _ASSIGNMENT = re.compile(r"\w+=.*", re.DOTALL)
+_LONGEST = 20_000  # characters; the time that shlex takes for a word grows with the square of its length
 _SEPARATORS = re.compile(r"[;&|()\n]+")
 
 
@@ -42,12 +43,17 @@ def refusal(command: str) -> str | None:
 def interactive_program(command: str) -> str | None:
     """The interactive program that `command` would start, as a user names it; None when there is none.
 
+    A very long command is not looked at, but for the bodies of its heredocs, which are never looked at.
+
     >>> interactive_program("cd toolz && vim itertoolz.py")
     'vim'
     >>> interactive_program("python - <<END")
     """
+    said = without_heredocs(command)
+    if len(said) > _LONGEST:
+        return None
     try:
-        parts = list(_simple_commands(without_heredocs(command)))
+        parts = list(_simple_commands(said))
     except ValueError:  # quotes that do not close: the shell will say so
         return None
     for words, has_input in parts:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from turnwise.cli.common import leave_if_failed, plain_name, slug, until_stopped
-from turnwise.errors import InputError
+from turnwise.cli.common import leave_if_failed, plain_name, slug, tell_failures, until_stopped
+from turnwise.errors import InputError, TaskFailure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,14 +32,16 @@ def verify(
     """Grade anyone's predictions with the hidden tests, each in a fresh sandbox.
 
     Writes swebench's files: `logs/ID/report.json`, `logs/ID/test_output.txt`, and the run summary. The same command
-    goes on where it was stopped, and tries again what the machine failed; the exit code is 1 while that is something.
+    goes on where it was stopped, and tries again what the machine failed; the exit code is 1 while that is something,
+    or where a task's row is at fault.
     """
     from rich.console import Console
 
     from turnwise.config import sandbox_settings
-    from turnwise.evaluation import match, read_predictions
+    from turnwise.evaluation import failed_for_good, match, read_predictions
     from turnwise.pipeline.grading import grade_predictions
     from turnwise.pipeline.workshop import named_tasks
+    from turnwise.store import Journal
 
     given = [] if workers is None else [f"sandbox.verifications={workers}"]
     sandbox = sandbox_settings(recipe, [*(set_ or []), *given])
@@ -57,7 +59,11 @@ def verify(
     summary = json.loads(path.read_text())
     Console().print(_verified_table(summary))
     print(f"summary: {path}")
-    leave_if_failed(summary["infra_failure_instances"], summary["submitted_instances"], "patches")
+    with Journal.read(folder / "journal.sqlite") as journal:
+        failures = failed_for_good(journal).values()
+    tell_failures(failures)
+    at_fault = sum(failure.cause == TaskFailure.cause for failure in failures)
+    leave_if_failed(len(failures) - at_fault, summary["submitted_instances"], "patches", at_fault)
 
 
 def compare(

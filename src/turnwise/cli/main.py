@@ -41,7 +41,10 @@ app.add_typer(tasks.app, name="tasks")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: an error made for users is one line on stderr and exit code 1; `--debug` shows where it arose."""
+    """Entry point: an error made for users, or of the system, is one line on stderr and exit code 1.
+
+    `--debug` shows where it arose.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app(given, prog_name="turnwise")
@@ -49,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "--debug" in given:
             raise
         print(f"turnwise: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if "--debug" in given or error.errno is None:  # without a number it is not the system's word
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"turnwise: {place}{error.strerror}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from turnwise.cli.common import slug, until_stopped
+from turnwise.cli.common import slug, tell_failures, until_stopped
 from turnwise.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def evaluate(
 
     A checkpoint that a run trained wants the settings it was trained with: `--recipe runs/NAME/recipe.toml`. The run
     folder also gets SWE-bench's files: `preds.json`, `logs/`, `trajs/` and the run summary; those of several runs lie
-    in `runs/0`, `runs/1`, …
+    in `runs/0`, `runs/1`, …  The exit code is 1 where a task could not be scored at all.
     """
     from turnwise.config import evaluation_recipe
 
@@ -145,6 +145,24 @@ def _train(recipe: "Recipe", run_dir: Path) -> None:
         with until_stopped(f"the same command goes on with {run_dir}"):
             run_recipe(recipe, run_dir, console=Console(), after_stage=finish)
     _show_summary(run_dir)
+    if not recipe.stages:
+        _leave_if_unscored(run_dir)
+
+
+def _leave_if_unscored(run_dir: Path) -> None:
+    """Say what an evaluation's tasks were given up for; exit code 1 where one has no scored episode."""
+    from turnwise.evaluation import failed_for_good
+    from turnwise.store import Journal
+
+    with Journal.read(run_dir / "journal.sqlite") as journal:
+        tell_failures(failed_for_good(journal).values())
+        ended = journal.episodes(purpose="evaluate")
+    asked = {episode.key.task_id for episode in ended}
+    scored = {episode.key.task_id for episode in ended if not episode.stop_reason.is_infrastructure}
+    if len(scored) < len(asked):
+        told = f"only {len(scored)} of {len(asked)} tasks were scored; the figures are of these alone"
+        print(f"turnwise: {told}. Another --run-dir tries all again", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _overrides(seed: int | None, model: str | None, written: list[str] | None) -> list[str]:

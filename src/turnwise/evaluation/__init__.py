@@ -10,7 +10,7 @@ from turnwise.evaluation.compare import (
 )
 from turnwise.evaluation.estimators import pass_at_k
 from turnwise.evaluation.evaluate import evaluate, evaluation_requests, outcome_of_summary
-from turnwise.evaluation.outputs import Graded, write_grades, write_outputs
+from turnwise.evaluation.outputs import Graded, failed_for_good, write_grades, write_outputs
 from turnwise.evaluation.predictions import Matched, Prediction, match, read_predictions
 from turnwise.evaluation.summary import Outcome, StageResult, summarize
 
@@ -25,6 +25,7 @@ __all__ = [
     "check_same_tasks",
     "evaluate",
     "evaluation_requests",
+    "failed_for_good",
     "match",
     "outcome_of_summary",
     "paired_difference",

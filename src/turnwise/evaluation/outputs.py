@@ -11,6 +11,7 @@ One run of the task set fills one folder:
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,11 @@ from typing import Any
 
 from turnwise.evaluation.evaluate import PURPOSE
 from turnwise.files import write_whole
-from turnwise.store import Journal, StoredEpisode, export_predictions, export_traj
+from turnwise.store import InfraFailure, Journal, StoredEpisode, export_predictions, export_traj
 from turnwise.types import Verdict, VerdictKind
 
 SCHEMA_VERSION = 2
+_NAME_BYTES = 100  # of a model's name; file systems take 255 for all of a file's
 # As in swebench, where a patch that does not apply and tests that do not end leave no report behind.
 _ERRORS = (
     VerdictKind.INFRASTRUCTURE_FAILURE,
@@ -33,7 +35,8 @@ _NOT_APPLIED = (VerdictKind.EMPTY_PATCH, VerdictKind.PATCH_DOES_NOT_APPLY, Verdi
 
 @dataclass(frozen=True)
 class Graded:
-    """One patch with what became of it. `failure` is the infrastructure's, in one word, where it ended the attempt.
+    """One patch with what became of it. `failure` is the infrastructure's or the row's, in one word, where it ended the
+    attempt, and `detail` what was said of it.
 
     >>> Graded("psf__requests-2317", "", Verdict(VerdictKind.EMPTY_PATCH)).failure is None
     True
@@ -43,18 +46,27 @@ class Graded:
     patch: str
     verdict: Verdict | None = None
     failure: str | None = None
+    detail: str = ""
 
     @staticmethod
-    def of(episode: StoredEpisode) -> "Graded":
-        """From the journal's record of an ended episode."""
+    def of(episode: StoredEpisode, failures: Mapping[str, InfraFailure]) -> "Graded":
+        """From the journal's record of an ended episode; `failures` are those of `failed_for_good`."""
         ended = episode.stop_reason
         failure = str(ended) if ended is not None and ended.is_infrastructure else None
-        return Graded(episode.key.task_id, episode.patch, episode.verdict, failure)
+        detail = failures[str(episode.key)].detail if str(episode.key) in failures else ""
+        return Graded(episode.key.task_id, episode.patch, episode.verdict, failure, detail)
 
     @property
     def is_error(self) -> bool:
         """True where swebench would have no report to read: see `_ERRORS`."""
         return self.failure is not None or self.verdict is None or self.verdict.kind in _ERRORS
+
+
+def failed_for_good(journal: Journal) -> dict[str, InfraFailure]:
+    """By episode id, the failure that each evaluation episode was given up for that still stands as given up."""
+    last = {failure.episode_id: failure for failure in journal.failures() if failure.dropped}
+    ended = [episode for episode in journal.episodes(purpose=PURPOSE) if episode.stop_reason.is_infrastructure]
+    return {key: last[key] for key in (str(episode.key) for episode in ended) if key in last}
 
 
 def write_outputs(journal: Journal, folder: Path, *, model_name: str, run_id: str) -> list[Path]:
@@ -69,7 +81,7 @@ def write_outputs(journal: Journal, folder: Path, *, model_name: str, run_id: st
     last = keys[-1]
     keys = [key for key in keys if (key.stage, key.iteration) == (last.stage, last.iteration)]
     task_ids, runs = sorted({key.task_id for key in keys}), sorted({key.member for key in keys})
-    summaries = []
+    summaries, failures = [], failed_for_good(journal)
     for run in runs:
         place = folder if len(runs) == 1 else folder / "runs" / str(run)
         export_predictions(
@@ -79,7 +91,7 @@ def write_outputs(journal: Journal, folder: Path, *, model_name: str, run_id: st
         for key in (key for key in keys if key.member == run):
             episode = journal.episode(key)
             if episode is not None and episode.stop_reason is not None:
-                graded.append(Graded.of(episode))
+                graded.append(Graded.of(episode, failures))
                 export_traj(journal, key, place / "trajs")
         summaries.append(write_grades(place, graded, task_ids, model_name=model_name, run_id=run_id))
     return summaries
@@ -94,7 +106,7 @@ def write_grades(
         _write_json(place / "report.json", instance_report(each))
         _write(place / "test_output.txt", each.verdict.log if each.verdict else "")
         _write(place / "patch.diff", each.patch)
-    path = folder / f"{model_name.replace('/', '__')}.{run_id}.json"
+    path = folder / f"{_file_name(model_name)}.{run_id}.json"
     _write_json(path, run_summary(graded, task_ids))
     return path
 
@@ -112,6 +124,7 @@ def instance_report(graded: Graded) -> dict[str, Any]:
     }
     if graded.failure is not None:
         report["infra_failure_reason"] = graded.failure
+        report["infra_failure_detail"] = graded.detail
     if ran and verdict is not None:
         report["tests_status"] = {
             "FAIL_TO_PASS": _sorted_out(verdict.fail_to_pass, ("passed",)),
@@ -134,7 +147,11 @@ def run_summary(graded: Sequence[Graded], task_ids: Sequence[str]) -> dict[str, 
     attempted = {each.instance_id for each in graded}
     resolved = {each.instance_id for each in graded if each.verdict is not None and each.verdict.resolved} - errors
     completed = attempted - empty - errors
-    infra = {each.instance_id: each.failure for each in graded if each.failure is not None}
+    infra = {
+        each.instance_id: ": ".join(filter(None, (each.failure, each.detail)))
+        for each in graded
+        if each.failure is not None
+    }
     words = {each.instance_id: str(each.verdict.kind) for each in graded if each.verdict is not None}
     reasons = {each: infra.get(each) or words.get(each, "not graded") for each in sorted(errors)}
     named = {
@@ -157,6 +174,12 @@ def run_summary(graded: Sequence[Graded], task_ids: Sequence[str]) -> dict[str, 
         "error_ids": sorted(errors),
         "schema_version": SCHEMA_VERSION,
     }
+
+
+def _file_name(model_name: str) -> str:
+    """A model's name, which anyone may have given, as swebench puts it into a file's name, as far as that can be."""
+    plain = re.sub(r"[\x00-\x1f\x7f]", "-", model_name.replace("/", "__"))
+    return plain.encode("utf-8", "ignore")[:_NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _sorted_out(outcomes: Mapping[str, str], good: Sequence[str]) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """Anyone's predictions: SWE-bench's preds.json (by instance id or as a list) or JSON lines."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises InputError naming the file and the place of what cannot be read, and an id that is there twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error}); give a preds.json or a .jsonl file") from error
     rows = _json_lines(path, text) if path.suffix == ".jsonl" else _json(path, text)
@@ -92,19 +93,23 @@ Row = tuple[str, Any]  # where it stands in the file, and what stands there
 
 def _json(path: Path, text: str) -> list[Row]:
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
+        content = _decoded(text)
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON: {error}; JSON lines belong in a .jsonl file") from error
     if isinstance(content, dict):
-        return [(f"entry {key!r}", _with_id(key, row)) for key, row in content.items()]
+        return [(f"entry {key!r}", _with_id(path, key, row)) for key, row in content.items()]
     if isinstance(content, list):
         return [(f"entry {number}", row) for number, row in enumerate(content)]
     raise InputError(f"{path}: holds neither a list of predictions nor an object of them by instance id")
 
 
-def _with_id(key: str, row: Any) -> Any:
+def _with_id(path: Path, key: str, row: Any) -> Any:
     """Some write the id as the key alone."""
-    return {"instance_id": key, **row} if isinstance(row, dict) else row
+    if not isinstance(row, dict):
+        return row
+    if row.get("instance_id", key) != key:
+        raise InputError(f"{path}: entry {key!r}: is for another instance_id, {row['instance_id']!r}")
+    return {"instance_id": key, **row}
 
 
 def _json_lines(path: Path, text: str) -> list[Row]:
@@ -112,10 +117,25 @@ def _json_lines(path: Path, text: str) -> list[Row]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                rows.append((f"line {number}", json.loads(line)))
-            except json.JSONDecodeError as error:
+                rows.append((f"line {number}", _decoded(line)))
+            except ValueError as error:
                 raise InputError(f"{path}: line {number}: not valid JSON: {error}") from error
     return rows
+
+
+def _decoded(text: str) -> Any:
+    """What a JSON text says. Raises ValueError, also for a key that stands twice in an object."""
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is there twice in one object")
+    return dict(pairs)
 
 
 def _parse(row: Any, place: str) -> Prediction:

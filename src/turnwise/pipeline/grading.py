@@ -6,6 +6,7 @@ before is not graded again; what the infrastructure failed is.
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +14,20 @@ from pathlib import Path
 from rich.console import Console
 
 from turnwise.errors import InfrastructureError
-from turnwise.evaluation import Graded, Matched, Prediction, outcome_of_summary, summarize, write_grades
+from turnwise.evaluation import (
+    Graded,
+    Matched,
+    Prediction,
+    failed_for_good,
+    outcome_of_summary,
+    summarize,
+    write_grades,
+)
 from turnwise.pipeline.context import RUN
 from turnwise.pipeline.progress import Phase, Progress
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.workshop import open_backend, open_environments
+from turnwise.rewards import require_graders
 from turnwise.rollout import Environments, Verifier
 from turnwise.sandbox import SandboxBackend
 from turnwise.store import EpisodeKey, Journal, StoredEpisode
@@ -42,9 +52,10 @@ def grade_predictions(
     """Grade the matched predictions in fresh sandboxes and write swebench's files into `folder` (`write_grades`).
 
     `repos` holds clones of the tasks' repositories. Returns the summary's path. Raises InputError where the folder
-    holds grades of other tasks or limits, StoreError where another process is at it, InfrastructureError where not
-    one prediction could be graded.
+    holds grades of other tasks or limits, or what grades a task is not installed; StoreError where another process is
+    at it; InfrastructureError where not one prediction could be graded.
     """
+    require_graders([task for task, _ in matched.pairs])
     journal_path = folder / "journal.sqlite"
     with Journal.open(journal_path, _settings_hash(tasks, sandbox)) as journal, asyncio.Runner() as runner:
         journal.set_state(RUN, "name", run_id)
@@ -107,8 +118,8 @@ async def _grade(task: Task, journal: Journal, verifier: Verifier, phase: Phase,
     resumed = episode.rewards is not None
     if not resumed:
         verdict = await verifier.verdict(task, episode.trajectory())
-        if verdict is None:
-            journal.finish_episode(key, StopReason.VERIFICATION_FAILURE, episode.patch)
+        if isinstance(verdict, StopReason):
+            journal.finish_episode(key, verdict, episode.patch)
         else:
             journal.record_rewards(key, {"resolved": float(verdict.resolved)})
     failed = {cause: count - before.get(cause, 0) for cause, count in journal.failures_by_cause().items()}
@@ -116,13 +127,18 @@ async def _grade(task: Task, journal: Journal, verifier: Verifier, phase: Phase,
 
 
 def _write(journal: Journal, matched: Matched, tasks: Sequence[Task], folder: Path, run_id: str) -> Path:
-    graded = [Graded.of(_stored(journal, _key(task))) for task, _ in matched.pairs]
+    failures = failed_for_good(journal)
+    graded = [Graded.of(_stored(journal, _key(task)), failures) for task, _ in matched.pairs]
     name = model_name([prediction for _, prediction in matched.pairs])
     summary = write_grades(folder, graded, [task.instance_id for task in tasks], model_name=name, run_id=run_id)
     outcomes = [outcome_of_summary(episode) for episode in journal.episodes(STAGE)]
     if all(outcome.stop_reason.is_infrastructure for outcome in outcomes):
+        counts = Counter(failure.cause for failure in failures.values())
+        causes = ", ".join(f"{count} {cause}" for cause, count in counts.items())
         last = journal.failures()[-1].detail
-        raise InfrastructureError(f"none of {len(outcomes)} predictions could be graded; the last one: {last}")
+        raise InfrastructureError(
+            f"none of {len(outcomes)} predictions could be graded ({causes}); the last one: {last}"
+        )
     journal.record_evaluation(STAGE, 0, asdict(summarize(STAGE, outcomes, k=1)))
     return summary
 

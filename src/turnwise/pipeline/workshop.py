@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from turnwise.agent import AgentConfig, ChatRenderer, Renderer, TranscriptRenderer, load_tokenizer
-from turnwise.errors import CheckpointError, InputError, SandboxError, TaskError
+from turnwise.errors import CheckpointError, InputError, TaskError, TaskFailure
 from turnwise.pipeline.chat_table import ChatTable
 from turnwise.pipeline.recipe import ALL_SPLITS, Recipe, RftStage, RlStage, SandboxTable
 from turnwise.policy import ChatPolicy, Endpoint, Policy
+from turnwise.rewards import require_graders
 from turnwise.rollout import Collector, Environments
 from turnwise.sandbox import (
     DockerBackend,
@@ -37,7 +38,7 @@ class LimitedEnvironments:
     """Environments under the recipe's limits.
 
     A task whose environment cannot be made costs its own episodes and nobody else's: the reason is kept, so that it is
-    not tried anew for each of them, and raised as a SandboxError.
+    not tried anew for each of them, and raised as a TaskFailure.
     """
 
     made_by: Environments
@@ -52,7 +53,7 @@ class LimitedEnvironments:
             except TaskError as error:
                 self._failed[task.instance_id] = error
         reason = self._failed[task.instance_id]
-        raise SandboxError(f"no environment for {task.instance_id}: {reason}") from reason
+        raise TaskFailure(f"no environment for {task.instance_id}: {reason}") from reason
 
 
 def named_tasks(path: str) -> list[Task]:
@@ -124,12 +125,13 @@ class Workshop:
 def open_workshop(recipe: Recipe, journal: Journal, weights: str, environments: Environments | None = None) -> Workshop:
     """Load the checkpoint at `weights` and make the backends. Raises CheckpointError, SandboxError or InputError.
 
-    InputError is also raised for tasks to be trained on that did not pass the gate (`require_gate`). `environments`
-    stands in for the store that builds them.
+    InputError is also raised for tasks to be trained on that did not pass the gate (`require_gate`), and where what
+    grades a task is not installed. `environments` stands in for the store that builds them.
     """
     train_tasks = split_tasks(recipe, recipe.tasks.train_split) if recipe.stages else []
     require_gate(train_tasks, recipe.tasks.gate)
     heldout_tasks = split_tasks(recipe, recipe.tasks.heldout_split)
+    require_graders([*train_tasks, *heldout_tasks])
     renderer, policy = _open_policy(recipe, journal, weights)
     return Workshop(
         recipe=recipe,

@@ -4,14 +4,16 @@ Answers are read as they come over the wire. The client library would take a web
 completion, and its own retries go uncounted; so it is told to make none, and every failure reaches `ChatPolicy`.
 """
 
+import asyncio
 import email.utils
+import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from turnwise.errors import ContextExceeded, InputError, PolicyError, TurnwiseError
 from turnwise.usage import Usage
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import openai
 
 EXCERPT_CHARS = 300
+LARGEST_ANSWER_BYTES = 16_000_000  # several times what the longest context holds
 _RETRIED = frozenset({408, 409, 425, 429})  # beside every 5xx
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum model length"
@@ -57,21 +60,33 @@ class EndpointFailure(Exception):
 class _Message(BaseModel):
     content: str | None = None
 
+    @field_validator("content", mode="before")
+    @classmethod
+    def _joined(cls, given: Any) -> Any:
+        """Some write a text as a list of its parts."""
+        parts = given if isinstance(given, list) else [None]
+        texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+        said = [text for text in texts if isinstance(text, str)]
+        return "".join(said) if len(said) == len(parts) else given
+
 
 class _Choice(BaseModel):
     message: _Message
     finish_reason: str | None = None
 
 
+_Count = Annotated[int, Field(ge=0)]
+
+
 class _Cached(BaseModel):
-    cached_tokens: int | None = None
+    cached_tokens: _Count | None = None
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: _Count
+    completion_tokens: _Count
     prompt_tokens_details: _Cached | None = None
-    prompt_cache_hit_tokens: int | None = None  # DeepSeek's name for what others call cached_tokens
+    prompt_cache_hit_tokens: _Count | None = None  # DeepSeek's name for what others call cached_tokens
 
     @staticmethod
     def read(counted: Any) -> Usage | None:
@@ -122,18 +137,37 @@ class Endpoint:
 
         began = time.perf_counter()
         try:
-            raw = await self._client.chat.completions.with_raw_response.create(
-                model=self.model,
-                messages=list(messages),  # type: ignore[arg-type]  # its typed dicts say the same
-                extra_body=dict(request),
-            )
-        except openai.APITimeoutError as error:
+            async with asyncio.timeout(self._timeout_s):  # the client's own holds for each read alone
+                body = await self._body(messages, request)
+        except (TimeoutError, openai.APITimeoutError) as error:
             raise EndpointFailure("endpoint_timeout", f"{self}: no answer in {self._timeout_s:g} s") from error
         except openai.APIConnectionError as error:
             raise EndpointFailure("endpoint_unreachable", f"{self}: {error.__cause__ or error}") from error
         except openai.APIStatusError as error:
             raise self._refused(error) from error
-        return self._read(raw.text, time.perf_counter() - began)
+        return self._read(body, time.perf_counter() - began)
+
+    async def _body(self, messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> str:
+        asked = self._client.chat.completions.with_streaming_response.create(
+            model=self.model,
+            messages=list(messages),  # type: ignore[arg-type]  # its typed dicts say the same
+            extra_body=dict(request),
+        )
+        body = bytearray()
+        async with asked as response:
+            async for chunk in self._chunks(response.iter_bytes()):
+                body += chunk
+                if len(body) > LARGEST_ANSWER_BYTES:
+                    said = f"{self}: an answer of more than {LARGEST_ANSWER_BYTES / 1e6:g} MB: {_excerpt(_text(body))}"
+                    raise EndpointFailure("endpoint_garbage", said)
+        return _text(body)
+
+    async def _chunks(self, arriving: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in arriving:
+                yield chunk
+        except Exception as error:  # the transport's own, which is another library in every version of the client
+            raise EndpointFailure("endpoint_unreachable", f"{self}: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -146,7 +180,7 @@ class Endpoint:
         try:
             completion = _Completion.model_validate_json(body)
         except ValidationError as error:
-            said = f"{self}: not a chat completion ({error.error_count()} faults): {_excerpt(body)}"
+            said = f"{self}: not a chat completion ({_first_fault(error)}): {_excerpt(body)}"
             raise EndpointFailure("endpoint_garbage", said) from error
         choice = completion.choices[0]
         return Reply(
@@ -169,9 +203,13 @@ class Endpoint:
         return EndpointFailure(cause, said, retry_after_s(error.response.headers.get("retry-after")))
 
     def _advice(self, status: int) -> str:
+        if status in (401, 403) and self._api_key_env is None:
+            return (
+                "no API key was given: name the environment variable that holds one "
+                "(policy.chat.api_key_env, --api-key-env)"
+            )
         if status in (401, 403):
-            held = f"in {self._api_key_env}" if self._api_key_env else "at all (policy.chat.api_key_env, --api-key-env)"
-            return f"the endpoint refuses the API key that was given {held}; the same command goes on once it is right"
+            return f"the endpoint refuses the API key in {self._api_key_env}; the same command goes on once it is right"
         if status == 404:
             return (
                 f"check the model's name ({self.model!r}: model.name, --model) and the address "
@@ -182,7 +220,9 @@ class Endpoint:
 
 
 def retry_after_s(header: str | None, now_s: float | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or as an HTTP date (RFC 9110, 10.2.3); None without one.
+    """Seconds that a Retry-After header asks for, as a number or as an HTTP date (RFC 9110, 10.2.3).
+
+    None without one, and for one that is neither.
 
     >>> retry_after_s("2.5")
     2.5
@@ -192,14 +232,30 @@ def retry_after_s(header: str | None, now_s: float | None = None) -> float | Non
     if header is None:
         return None
     try:
-        return max(float(header), 0.0)
+        asked_s = float(header)
     except ValueError:
-        date = email.utils.parsedate_tz(header)
-    if date is None:
-        return None
-    return max(email.utils.mktime_tz(date) - (time.time() if now_s is None else now_s), 0.0)
+        asked_s = _date_s(header) - (time.time() if now_s is None else now_s)
+    return max(asked_s, 0.0) if math.isfinite(asked_s) else None
+
+
+def _date_s(header: str) -> float:
+    """An HTTP date in seconds since 1970; not a number where there is no such date."""
+    try:
+        return email.utils.parsedate_to_datetime(header).timestamp()
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+def _text(body: bytes | bytearray) -> str:
+    return body.decode("utf-8", "replace")
 
 
 def _excerpt(body: str) -> str:
-    words = " ".join(body.split())
+    words = " ".join(body[: 10 * EXCERPT_CHARS].split())
     return words if len(words) <= EXCERPT_CHARS else words[:EXCERPT_CHARS] + "…"

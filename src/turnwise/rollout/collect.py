@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from turnwise.agent import AgentConfig, Renderer, with_tools
-from turnwise.errors import InfrastructureError, InputError, PolicyError, SandboxError
+from turnwise.errors import InfrastructureError, InputError, PolicyError, SandboxError, TaskFailure
 from turnwise.policy import Policy
 from turnwise.rewards import reward_components
 from turnwise.rollout.environments import Environments
@@ -39,8 +39,9 @@ class Collector:
     """Plays episodes against one policy under one scaffold's settings.
 
     `concurrency` episodes are played at once, `verifications` test runs go on beside them. An episode, or a
-    verification, that the infrastructure fails is tried again `retries` times. With `length_threshold` (L_thr, turns)
-    training episodes are paid R + R_length (PAPER.md, Phase 2); collected and evaluated ones are paid R alone.
+    verification, that the infrastructure fails is tried again `retries` times; what the task's row makes impossible is
+    given up at once. With `length_threshold` (L_thr, turns) training episodes are paid R + R_length (PAPER.md, Phase
+    2); collected and evaluated ones are paid R alone.
     """
 
     def __init__(
@@ -107,10 +108,12 @@ class Collector:
         for attempt in range(self._retries + 1):
             try:
                 return await self._play(request)
-            except (SandboxError, PolicyError) as error:
-                dropped = attempt == self._retries
+            except (SandboxError, PolicyError, TaskFailure) as error:
+                dropped = attempt == self._retries or isinstance(error, TaskFailure)
                 self._journal.record_failure(error.cause, str(request.key), str(error), dropped)
                 reason = StopReason(error.cause)
+                if dropped:
+                    break
         self._give_up(request.key, reason)
         return None
 
@@ -137,8 +140,8 @@ class Collector:
         if trajectory.rewards:
             return trajectory
         verdict = await self._verifier.verdict(request.task, trajectory)
-        if verdict is None:
-            self._give_up(request.key, StopReason.VERIFICATION_FAILURE, trajectory.patch)
+        if isinstance(verdict, StopReason):
+            self._give_up(request.key, verdict, trajectory.patch)
             return None
         threshold = self._length_threshold if request.key.purpose == "train" else None
         rewards = reward_components(verdict.resolved, len(trajectory.turns), threshold, self._config.max_turns)

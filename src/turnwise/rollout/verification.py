@@ -3,14 +3,13 @@
 import asyncio
 from weakref import WeakValueDictionary
 
-from turnwise.errors import SandboxError
+from turnwise.errors import InputError, SandboxError, TaskFailure
 from turnwise.rewards import verify
+from turnwise.rewards.grading import Grader
 from turnwise.rollout.environments import Environments
 from turnwise.sandbox import SandboxBackend
 from turnwise.store import Journal
-from turnwise.types import Task, Trajectory, Verdict, VerdictKind
-
-CAUSE = "verification_failure"
+from turnwise.types import StopReason, Task, Trajectory, Verdict, VerdictKind
 
 
 class Verifier:
@@ -37,8 +36,11 @@ class Verifier:
         self._slots = asyncio.Semaphore(at_once)
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def verdict(self, task: Task, trajectory: Trajectory) -> Verdict | None:
-        """The verdict on the trajectory's patch; None where the infrastructure failed `retries` + 1 times."""
+    async def verdict(self, task: Task, trajectory: Trajectory) -> Verdict | StopReason:
+        """The verdict on the trajectory's patch.
+
+        Without one, the reason: the infrastructure failed `retries` + 1 times, or the task's row is at fault.
+        """
         what = (task.instance_id, trajectory.patch)
         lock = self._locks.get(what) or asyncio.Lock()
         self._locks[what] = lock
@@ -47,25 +49,38 @@ class Verifier:
             if known is not None:
                 return known
             found = await self._verify(task, trajectory)
-            if found is not None:
+            if isinstance(found, Verdict):
                 self._journal.record_verdict(*what, found)
             return found
 
-    async def _verify(self, task: Task, trajectory: Trajectory) -> Verdict | None:
+    async def _verify(self, task: Task, trajectory: Trajectory) -> Verdict | StopReason:
         for attempt in range(self._retries + 1):
-            verdict = await self._once(task, trajectory.patch)
-            if verdict.kind is not VerdictKind.INFRASTRUCTURE_FAILURE:
-                return verdict
-            dropped = attempt == self._retries
-            self._journal.record_failure(CAUSE, trajectory.episode_id, verdict.log, dropped)
-        return None
+            try:
+                return await self._once(task, trajectory.patch)
+            except TaskFailure as error:
+                self._journal.record_failure(error.cause, trajectory.episode_id, str(error), dropped=True)
+                return StopReason.TASK_FAILURE
+            except SandboxError as error:
+                reason, dropped = StopReason.VERIFICATION_FAILURE, attempt == self._retries
+                self._journal.record_failure(reason, trajectory.episode_id, str(error), dropped)
+        return reason
 
     async def _once(self, task: Task, patch: str) -> Verdict:
         if not patch.strip():
             return Verdict(VerdictKind.EMPTY_PATCH)
         async with self._slots:
-            try:
-                spec = await self._environments.prepare(task)
-            except SandboxError as error:
-                return Verdict(VerdictKind.INFRASTRUCTURE_FAILURE, log=str(error))
-            return await verify(task, patch, backend=self._backend, spec=spec, timeout_s=self._timeout_s)
+            await asyncio.to_thread(_require_gradable, task)
+            spec = await self._environments.prepare(task)
+            verdict = await verify(task, patch, backend=self._backend, spec=spec, timeout_s=self._timeout_s)
+        if verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE:
+            raise SandboxError(verdict.reason)
+        return verdict
+
+
+def _require_gradable(task: Task) -> None:
+    """In a thread: the first import of swebench takes a second."""
+    try:
+        if task.test_run is not None:
+            Grader(task, task.test_run)
+    except InputError as error:
+        raise TaskFailure(str(error)) from error

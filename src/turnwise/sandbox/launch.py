@@ -7,11 +7,13 @@ Who the commands run as:
   (CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN within its user namespace), for the repository there belongs to root.
 """
 
+import asyncio
 import contextlib
 import os
 import re
 import shutil
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,8 @@ _KEPT_CAPABILITIES = "-all,+chown,+dac_override,+fowner"
 _NAMESPACES = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", "sandbox", "--die-with-parent")
 # Process 1 and the command shell count too.
 _OWN_PROCESSES = 2
+_STOP_CHECKS, _STOP_CHECK_S = 40, 0.0005
+_END_CHECKS, _END_CHECK_S = 500, 0.02
 _LIMITS_PER_NAMESPACE_SINCE = (5, 14)
 _OVERLAY_ON_TMPFS_SINCE = (6, 6)
 
@@ -78,22 +82,53 @@ class Guest:
         return next(iter(processes.children(self.pid)), 0)
 
     def kill(self) -> None:
-        """End the sandbox by its process 1: when bubblewrap is gone after that, everything is."""
+        """End the sandbox by its process 1: when bubblewrap is gone after that, everything is.
+
+        Bubblewrap is stopped meanwhile. Killed between its fork and the word that its child waits for, it would leave
+        a process that waits for ever. One that does not stop yet is in the kernel, and left for the next call.
+        """
+        if not (self._signal(signal.SIGSTOP) and self._stops()):
+            return
         init_pid = self.init_pid()
         if init_pid:
             processes.send(init_pid, signal.SIGKILL)
-        else:
-            self._kill_outer()
+        self._signal(signal.SIGCONT if init_pid else signal.SIGKILL)
 
-    def _kill_outer(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+    def _signal(self, number: int) -> bool:
+        """False where bubblewrap is gone."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _stops(self) -> bool:
+        for _ in range(_STOP_CHECKS):
+            if self._state() in ("T", "t"):
+                return True
+            time.sleep(_STOP_CHECK_S)
+        return False
+
+    def _state(self) -> str:
+        """The letter that the kernel has for what bubblewrap is doing; empty when it is gone."""
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{self.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        return ""
 
     def close(self) -> None:
         """Let go of a sandbox that has ended, or should have."""
-        self._kill_outer()
+        self.kill()
         os.close(self.pidfd)
         os.close(self.errors_fd)
+
+    async def end(self) -> None:
+        """End the sandbox and let go of it, wherever in its start it is."""
+        for _ in range(_END_CHECKS):
+            self.kill()
+            if not self._signal(0):
+                break
+            await asyncio.sleep(_END_CHECK_S)
+        self.close()
 
     def error(self) -> str:
         """What the start complained about, in one line."""
@@ -149,10 +184,20 @@ class Launcher:
     async def start(self, spec: SandboxSpec, control: Path, request_fd: int, archive_fd: int | None) -> Guest:
         """Start a sandbox whose shells take requests from `request_fd`, from a snapshot's archive if there is one.
 
-        The scripts are put into the control directory. Raises SandboxError, OSError.
+        The scripts are put into the control directory. Cancelled, it returns when what it started is gone. Raises
+        SandboxError, OSError.
         """
         for name in ("init", "shell"):
             (control / name).write_text(source(f"scripts/{name}.sh"))
+        starting = asyncio.ensure_future(self._start(spec, control, request_fd, archive_fd))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(SandboxError, OSError):
+                await (await starting).end()
+            raise
+
+    async def _start(self, spec: SandboxSpec, control: Path, request_fd: int, archive_fd: int | None) -> Guest:
         errors_fd = os.memfd_create("sandbox-errors")
         try:
             fds = [request_fd, errors_fd, *([] if archive_fd is None else [archive_fd])]

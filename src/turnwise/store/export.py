@@ -152,7 +152,16 @@ def _traj(episode: StoredEpisode, prices: Prices | None) -> dict[str, Any]:
     stats = {**_tokens(trajectory, prices), "api_calls": len(steps)}
     status = EXIT_STATUS.get(str(trajectory.stop_reason), f"exit_{trajectory.stop_reason}")
     info = {"exit_status": status, "submission": trajectory.patch or None, "model_stats": stats}
-    return {"environment": trajectory.task_id, "trajectory": steps, "history": [], "info": info}
+    return {"environment": trajectory.task_id, "trajectory": steps, "history": _history(episode), "info": info}
+
+
+def _history(episode: StoredEpisode) -> list[dict[str, str]]:
+    """The conversation as the model had it: what a last command printed, it never saw."""
+    said = list(episode.messages)
+    for stored in episode.turns:
+        said += [("assistant", stored.turn.response), ("user", stored.turn.observation)]
+    seen = said[:-1] if episode.turns else said
+    return [{"role": role, "content": content, "agent": "main"} for role, content in seen]
 
 
 def _tokens(trajectory: Trajectory, prices: Prices | None) -> dict[str, float]:
