@@ -235,7 +235,8 @@ async def test_a_crowd_past_the_limit_is_ended_where_no_control_group_does_it(
         few = f"for i in $(seq {spec.limits.processes - 6}); do sleep 100 & done; sleep 1; {count}"
         assert int((await sandbox.exec(few, 20)).output) == spec.limits.processes - 6
         await sandbox.exec("kept=yes; for i in 1 2 3 4 5 6 7 8; do sleep 100 & done; sleep 1.5", 20)
-        assert (await sandbox.exec(f"{count}; echo $kept", 20)).output == "0\nyes\n"
+        left = await sandbox.exec(f"{count}; echo $kept", 20)
+        assert left.output.splitlines()[-2:] == ["0", "yes"]  # before that bash may tell which of its jobs were killed
         assert await works(sandbox)
 
 
