@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import docker.errors
 import pytest
 
 from turnwise.errors import InputError, SandboxError
@@ -236,8 +237,10 @@ async def test_a_sweep_that_fails_is_a_warning(spec: SandboxSpec, caplog: pytest
 def test_a_snapshot_that_the_engine_does_not_remove_holds_up_nothing() -> None:
     with stubborn_engine() as host:
         api = connect(host)
-        remove_image(api, "fails")
-        remove_image(api, "hang-up")
+        for image in ("fails", "hang-up"):
+            remove_image(api, image)
+            with pytest.raises((docker.errors.APIError, OSError)):
+                api.remove_image(image, force=True)
         api.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from turnwise.errors import InputError
+from turnwise.errors import InputError, TaskError
 from turnwise.rewards.suite import Record
 from turnwise.types import Task, TestRun
 
@@ -45,18 +45,19 @@ class Grade:
 class Grader:
     """Grades runs of one task's tests.
 
-    Raises InputError at once where swebench is not installed or the row's parser or evaluation type is none of its.
+    Raises at once InputError where swebench is not installed, TaskError where the row's parser or evaluation type is
+    none of its.
     """
 
     def __init__(self, task: Task, run: TestRun) -> None:
         self._swebench = _import_swebench(task)
         self._task = task
         if run.log_parser not in self._swebench.PARSER_REGISTRY:
-            raise InputError(f"{task.instance_id}: log_parser: swebench has no parser {run.log_parser!r}")
+            raise TaskError(f"{task.instance_id}: log_parser: swebench has no parser {run.log_parser!r}")
         try:
             self._eval_type = self._swebench.EvalType(run.eval_type)
         except ValueError as error:
-            raise InputError(f"{task.instance_id}: eval_type: {error}") from error
+            raise TaskError(f"{task.instance_id}: eval_type: {error}") from error
         self._spec = self._swebench.TestSpec(
             instance_id=task.instance_id,
             image="",

@@ -24,7 +24,8 @@ async def verify(task: Task, patch: str, *, backend: SandboxBackend, spec: Sandb
     for one whole run of the tests. One sandbox, one command; for a patch that would be paid, once more as a control,
     with tests made to fail: they must. A patch that git refuses is tried as swebench's harness does.
 
-    A row with a `test_run` is graded by swebench; raises InputError where that is not installed or lacks the parser.
+    A row with a `test_run` is graded by swebench; raises InputError where that is not installed, TaskError where it
+    lacks the parser.
     """
     if not patch.strip():
         return Verdict(VerdictKind.EMPTY_PATCH, reason="the patch is empty")

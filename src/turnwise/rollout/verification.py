@@ -3,9 +3,8 @@
 import asyncio
 from weakref import WeakValueDictionary
 
-from turnwise.errors import InputError, SandboxError, TaskFailure
+from turnwise.errors import SandboxError, TaskError, TaskFailure
 from turnwise.rewards import verify
-from turnwise.rewards.grading import Grader
 from turnwise.rollout.environments import Environments
 from turnwise.sandbox import SandboxBackend
 from turnwise.store import Journal
@@ -69,18 +68,11 @@ class Verifier:
         if not patch.strip():
             return Verdict(VerdictKind.EMPTY_PATCH)
         async with self._slots:
-            await asyncio.to_thread(_require_gradable, task)
             spec = await self._environments.prepare(task)
-            verdict = await verify(task, patch, backend=self._backend, spec=spec, timeout_s=self._timeout_s)
+            try:
+                verdict = await verify(task, patch, backend=self._backend, spec=spec, timeout_s=self._timeout_s)
+            except TaskError as error:
+                raise TaskFailure(str(error)) from error
         if verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE:
             raise SandboxError(verdict.reason)
         return verdict
-
-
-def _require_gradable(task: Task) -> None:
-    """In a thread: the first import of swebench takes a second."""
-    try:
-        if task.test_run is not None:
-            Grader(task, task.test_run)
-    except InputError as error:
-        raise TaskFailure(str(error)) from error
