@@ -4,6 +4,7 @@ TurnwiseError
 ├── InputError                 what the user gave is wrong: names the file, the key or the row, and what to do
 │   ├── RecipeError            a recipe key is unknown, contradictory or without effect
 │   ├── TaskError              a task row or a package cannot become a task
+│   ├── ImageError             a container image is none, or lacks what sandboxes need
 │   └── CheckpointError        a checkpoint cannot be used (no chat template, unstable template, missing files)
 ├── InfrastructureError        nobody's fault but the machine's: retried, counted by cause, never a reward of 0
 │   ├── SandboxError           a sandbox could not start, died, or lost its disk
@@ -30,6 +31,10 @@ class RecipeError(InputError):
 
 class TaskError(InputError):
     """A task row lacks what it needs, or a package cannot be turned into tasks."""
+
+
+class ImageError(InputError):
+    """A container image cannot be unpacked, or no sandbox can run in it; the message names it."""
 
 
 class CheckpointError(InputError):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from turnwise.errors import TaskError
 from turnwise.rewards import verify
 from turnwise.types import Mount, Task, TestRun, Verdict, VerdictKind
 
@@ -182,10 +183,10 @@ async def test_a_skipped_pass_to_pass_is_tolerated_and_a_skipped_fail_to_pass_is
     assert refused.fail_to_pass == {"tests/test_calc.py::test_add": "skipped"}
 
 
-async def test_hidden_tests_that_do_not_apply_say_nothing_about_the_patch(small_world, judge):
-    broken = replace(small_world.task, test_patch="--- a/nowhere.py\n+++ b/nowhere.py\n@@ -1 +1 @@\n-x\n+y\n")
-
-    assert (await judge(small_world.task.patch, broken)).kind is VerdictKind.INFRASTRUCTURE_FAILURE
+async def test_hidden_tests_that_do_not_apply_are_the_rows_fault(small_world, judge):
+    task = replace(small_world.task, test_patch=small_world.task.test_patch.replace("def test_", "def tset_"))
+    with pytest.raises(TaskError, match=f"{task.instance_id}: the task's hidden test patch does not apply"):
+        await judge(small_world.task.patch, task)
 
 
 async def test_a_sandbox_that_cannot_start_says_nothing_about_the_patch(small_world, backend, tmp_path):

@@ -203,6 +203,18 @@ async def test_a_task_at_fault_is_given_up_at_once_and_the_others_go_on(make_col
     assert journal.episode(asked[1].key).stop_reason is StopReason.TASK_FAILURE
 
 
+async def test_an_image_that_no_sandbox_can_run_in_is_its_tasks_fault(
+    make_collector, requests, small_world, backend, journal, tmp_path
+):
+    class InAnImage:
+        async def prepare(self, task):
+            return replace(small_world.spec, root=None, image=str(tmp_path))
+
+    with pytest.raises(InfrastructureError, match=r"\(1 task_failure\).* has no bash"):
+        await make_collector(says(FIX, SUBMIT), environments=InAnImage(), retries=2).collect(requests(1))
+    assert [failure.dropped for failure in journal.failures()] == [True]
+
+
 async def test_when_every_episode_fails_it_says_so_and_the_same_call_tries_them_again(
     make_collector, requests, backend, journal
 ):

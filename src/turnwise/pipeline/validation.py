@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from turnwise.errors import InfrastructureError, InputError, SandboxError, TaskError
+from turnwise.errors import ImageError, InfrastructureError, InputError, SandboxError, TaskError
 from turnwise.files import require_regular
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.workshop import open_backend, open_store, sandbox_limits
@@ -122,12 +122,12 @@ class Gate:
         try:
             limited = replace(spec, limits=sandbox_limits(self.sandbox))
             found = await judge(SandboxTrials(task, self.backend, limited, self.sandbox))
-        except InputError as error:
-            if not _is_of_row(error, task, spec):
-                raise
+        except (TaskError, ImageError) as error:
             return refused(task, Fault.ROW, str(error), built.build_s)
         except (InfrastructureError, OSError) as error:
             return refused(task, Fault.INFRASTRUCTURE, str(error), built.build_s)
+        except InputError:
+            raise
         except Exception as error:  # nobody foresaw it, and it must not end the tasks beside this one
             return refused(task, Fault.ROW, f"{type(error).__name__}: {error}", built.build_s)
         remarks = [text for text in (found.reason, _log_alone(task)) if text]
@@ -202,12 +202,6 @@ def refused(task: Task, fault: Fault, reason: str, build_s: float = 0.0) -> Gate
     return GateVerdict(
         instance_id=task.instance_id, admitted=False, reason=reason, fault=fault, build_s=round(build_s, 2)
     )
-
-
-def _is_of_row(error: InputError, task: Task, spec: SandboxSpec) -> bool:
-    """Whether it is about the task or its image, which an error of the user's input names."""
-    names_image = spec.image != "" and spec.image in str(error)
-    return isinstance(error, TaskError) or names_image or str(error).startswith(f"{task.instance_id}:")
 
 
 def _log_alone(task: Task) -> str:

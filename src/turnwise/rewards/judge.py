@@ -41,11 +41,15 @@ class _Finding:
 
 
 def judge(task: Task, run: Run, grader: Grader | None) -> Verdict:
-    """The verdict on the patch whose run this is, without its duration; `grader` for a row graded by its log."""
+    """The verdict on the patch whose run this is, without its duration; `grader` for a row graded by its log.
+
+    Raises TaskError where the row's own hidden tests do not fit its repository.
+    """
     text = run.done.output if run.log is None else run.log.decode(errors="replace")
-    finding = _not_reached(run, grader) or (
-        _by_record(task, run) if grader is None else _by_log(task, run, grader, text)
-    )
+    unreached = _not_reached(run, grader)
+    if unreached is not None and run.hidden_refused:
+        raise TaskError(f"{task.instance_id}: {unreached.reason}")
+    finding = unreached or (_by_record(task, run) if grader is None else _by_log(task, run, grader, text))
     return Verdict(
         finding.kind,
         {test_id: finding.outcomes[test_id] for test_id in task.fail_to_pass if test_id in finding.outcomes},

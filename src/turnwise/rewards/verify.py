@@ -25,7 +25,7 @@ async def verify(task: Task, patch: str, *, backend: SandboxBackend, spec: Sandb
     with tests made to fail: they must. A patch that git refuses is tried as swebench's harness does.
 
     A row with a `test_run` is graded by swebench; raises InputError where that is not installed, TaskError where it
-    lacks the parser.
+    lacks the parser, or where the row's hidden tests do not fit its repository.
     """
     if not patch.strip():
         return Verdict(VerdictKind.EMPTY_PATCH, reason="the patch is empty")

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from turnwise.agent import AgentConfig, Renderer, with_tools
-from turnwise.errors import InfrastructureError, InputError, PolicyError, SandboxError, TaskFailure
+from turnwise.errors import ImageError, InfrastructureError, InputError, PolicyError, SandboxError, TaskFailure
 from turnwise.policy import Policy
 from turnwise.rewards import reward_components
 from turnwise.rollout.environments import Environments
@@ -159,6 +159,8 @@ async def _started(stack: AsyncExitStack, sandbox: Sandbox) -> Sandbox:
             return await stack.enter_async_context(sandbox)
     except TimeoutError as error:
         raise SandboxError(f"the sandbox did not start in {START_TIMEOUT_S:.0f} s") from error
+    except ImageError as error:
+        raise TaskFailure(str(error)) from error
 
 
 def groups(trajectories: Iterable[Trajectory]) -> list[Group]:

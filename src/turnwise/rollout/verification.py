@@ -3,7 +3,7 @@
 import asyncio
 from weakref import WeakValueDictionary
 
-from turnwise.errors import SandboxError, TaskError, TaskFailure
+from turnwise.errors import ImageError, SandboxError, TaskError, TaskFailure
 from turnwise.rewards import verify
 from turnwise.rollout.environments import Environments
 from turnwise.sandbox import SandboxBackend
@@ -71,7 +71,7 @@ class Verifier:
             spec = await self._environments.prepare(task)
             try:
                 verdict = await verify(task, patch, backend=self._backend, spec=spec, timeout_s=self._timeout_s)
-            except TaskError as error:
+            except (TaskError, ImageError) as error:
                 raise TaskFailure(str(error)) from error
         if verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE:
             raise SandboxError(verdict.reason)

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from turnwise.errors import InputError, SandboxError, TurnwiseError
+from turnwise.errors import ImageError, InputError, SandboxError, TurnwiseError
 from turnwise.sandbox import processes
 from turnwise.sandbox.starter import AGENT, is_host_root
 from turnwise.sandbox.state import Workshop, source
@@ -163,15 +163,15 @@ class Launcher:
         return ("upper" if self._can_overlay(root) else "merged", "tmp", "shm")
 
     def check(self, spec: SandboxSpec) -> None:
-        """Raises InputError for a spec that no sandbox can be made of."""
+        """Raises InputError for a spec that no sandbox can be made of, ImageError where that is its image's fault."""
         root = ground(spec)
         if not root.is_dir() and spec.image:
-            raise InputError(f"`local` runs images that `unpack_image` unpacked into a folder, and {root} is none")
+            raise ImageError(f"`local` runs images that `unpack_image` unpacked into a folder, and {root} is none")
         if not root.is_dir():
             raise InputError(f"a sandbox needs a directory as its root, and {root} is none")
         for tool in ("bash", *(("setpriv",) if self._as_root else ())):
             if spec.image and not any((root / folder / tool).exists() for folder in ("usr/bin", "bin")):
-                raise InputError(f"the image unpacked at {root} has no {tool}, which sandboxes need")
+                raise ImageError(f"the image unpacked at {root} has no {tool}, which sandboxes need")
 
     def _can_overlay(self, root: Path) -> bool:
         """False where the sandbox's user could not change the files of an overlay over `root`: it gets a copy instead,

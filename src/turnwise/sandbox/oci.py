@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from turnwise.errors import InputError, SandboxError
+from turnwise.errors import ImageError, InputError, SandboxError
 from turnwise.sandbox.owner import is_gone, owner
 
 _RECORD = "image.json"
@@ -47,8 +47,8 @@ def unpack_image(image: str, folder: Path) -> UnpackedImage:
 
     `image` is a file (`docker save`, an OCI archive, or `docker export`), an OCI layout's folder, or a reference, which
     is fetched by skopeo where that is installed, else taken from the Docker engine. Needs no root; then all files are
-    the user's own, and device nodes are left out. Raises InputError for what is no image, or a folder that holds
-    something else; SandboxError for what could not be fetched.
+    the user's own, and device nodes are left out. Raises ImageError for what is no image, InputError for a folder
+    that holds something else, SandboxError for what could not be fetched.
     """
     record = folder / _RECORD
     if not record.exists():
@@ -136,14 +136,14 @@ def _unpack(image: str, source: Path, root: Path) -> dict[str, str]:
         with source.open("rb") as file:
             apply_layer(file, root)
     except (tarfile.TarError, EOFError, KeyError, ValueError, FileNotFoundError) as error:
-        raise InputError(f"{image}: is no image that can be unpacked: {error}") from error
+        raise ImageError(f"{image}: is no image that can be unpacked: {error}") from error
     return {}
 
 
 def _member(image: str, archive: tarfile.TarFile, name: str) -> IO[bytes]:
     file = archive.extractfile(name)
     if file is None:
-        raise InputError(f"{image}: its {name} is no file")
+        raise ImageError(f"{image}: its {name} is no file")
     return file
 
 
@@ -171,7 +171,7 @@ def _manifest(image: str, open_: Opener) -> tuple[dict[str, Any], list[str]]:
             manifest = read(_blob(_for_this_machine(image, manifest["manifests"])))
         return read(_blob(manifest["config"])), [_blob(layer) for layer in manifest["layers"]]
     if len(saved) != 1:
-        raise InputError(f"{image}: holds {len(saved)} images; save one")
+        raise ImageError(f"{image}: holds {len(saved)} images; save one")
     return read(saved[0]["Config"]), saved[0]["Layers"]
 
 
@@ -185,7 +185,7 @@ def _for_this_machine(image: str, manifests: list[dict[str, Any]]) -> dict[str, 
     for manifest in manifests:
         if "platform" not in manifest or all(manifest["platform"].get(key) == _PLATFORM[key] for key in _PLATFORM):
             return manifest
-    raise InputError(f"{image}: holds nothing for {_PLATFORM['os']}/{_PLATFORM['architecture']}")
+    raise ImageError(f"{image}: holds nothing for {_PLATFORM['os']}/{_PLATFORM['architecture']}")
 
 
 def apply_layer(file: IO[bytes], root: Path) -> None:

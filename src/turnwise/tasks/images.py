@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from turnwise.errors import InputError, TaskError
+from turnwise.errors import ImageError, TaskError
 from turnwise.types import Checkout, SandboxSpec, Task
 
 ImageSource = Callable[[str], tuple[str, Mapping[str, str]]]
@@ -24,9 +24,7 @@ def image_spec(task: Task, source: ImageSource) -> SandboxSpec:
     assert isinstance(task.environment, Checkout)
     try:
         image, env = source(task.environment.image)
-    except InputError as error:
-        if not str(error).startswith(f"{task.environment.image}:"):
-            raise
+    except ImageError as error:
         raise TaskError(f"{task.instance_id}: {error}") from error
     return SandboxSpec(
         None,
