@@ -41,6 +41,9 @@ class SmallWorld:
     async def prepare(self, task: Task) -> SandboxSpec:
         return self.spec
 
+    def stop(self) -> None:
+        pass
+
 
 @pytest.fixture(scope="session")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:

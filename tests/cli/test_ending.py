@@ -170,6 +170,15 @@ def test_ctrl_c_ends_a_build_and_says_how_it_goes_on(here, past):
     assert (code, err.splitlines()[-1]) == (130, "stopped; the same command goes on")
 
 
+def test_ctrl_c_ends_what_predictions_are_graded_in(here, past):
+    write_rows(here, past, ("touch at-work; sleep 1234.5",))
+    (here / "preds.json").write_text(json.dumps([{"instance_id": "acme__calc-0", "model_patch": "diff"}]))
+    arguments = ("verify", "preds.json", "--tasks", "rows.jsonl", "--repos", str(past.folder.parent))
+    code, err, seconds = interrupted(here, arguments, lambda: list(here.glob("cache/checkouts/.making*/root/at-work")))
+    assert (code, err.splitlines()[-1]) == (130, "stopped; the same command goes on with runs/verify-preds")
+    assert seconds < 20
+
+
 def test_ctrl_c_does_not_wait_for_what_another_process_builds(here):
     repositories = here / "cache" / "repositories"
     repositories.mkdir(parents=True)

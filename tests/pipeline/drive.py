@@ -8,7 +8,6 @@ import os
 import pickle
 import sys
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,19 +18,10 @@ from turnwise import trainer
 from turnwise.config import claim_run_folder, load_recipe
 from turnwise.pipeline.run import run_recipe
 from turnwise.policy import torch_policy
-from turnwise.types import SandboxSpec, Task
+from turnwise.rollout import FixedEnvironment
+from turnwise.types import SandboxSpec
 
 WARM = (torch, AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM, trainer, torch_policy)
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Every task has the same sandbox."""
-
-    spec: SandboxSpec
-
-    async def prepare(self, task: Task) -> SandboxSpec:
-        return self.spec
 
 
 def run(recipe: Path, run_dir: Path, spec: SandboxSpec) -> None:
@@ -39,7 +29,9 @@ def run(recipe: Path, run_dir: Path, spec: SandboxSpec) -> None:
     claim_run_folder(loaded, run_dir)
     with Path(os.devnull).open("w") as nowhere:
         console = Console(file=nowhere)
-        run_recipe(loaded, run_dir, console=console, after_stage=lambda folder: None, environments=Fixed(spec))
+        run_recipe(
+            loaded, run_dir, console=console, after_stage=lambda folder: None, environments=FixedEnvironment(spec)
+        )
 
 
 def main(recipe: str, spec: str) -> None:

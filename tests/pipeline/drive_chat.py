@@ -3,7 +3,6 @@
 import io
 import pickle
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -11,24 +10,14 @@ from rich.console import Console
 from turnwise.config import load_recipe
 from turnwise.evaluation import write_outputs
 from turnwise.pipeline.run import run_recipe
+from turnwise.rollout import FixedEnvironment
 from turnwise.store import Journal
-from turnwise.types import SandboxSpec, Task
 
 HEAVY = {"torch", "transformers", "matplotlib", "pyarrow", "datasets", "swebench"}
 
 
-@dataclass(frozen=True)
-class Fixed:
-    """Every task has the same sandbox."""
-
-    spec: SandboxSpec
-
-    async def prepare(self, task: Task) -> SandboxSpec:
-        return self.spec
-
-
 def main(run_dir: Path, spec: Path) -> None:
-    environments = Fixed(pickle.loads(spec.read_bytes()))
+    environments = FixedEnvironment(pickle.loads(spec.read_bytes()))
     run_recipe(
         load_recipe(run_dir / "recipe.toml"),
         run_dir,

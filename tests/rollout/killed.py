@@ -10,19 +10,9 @@ from pathlib import Path
 from world import CONFIG, HistoryPolicy, make_tokenizer
 
 from turnwise.agent import ChatRenderer
-from turnwise.rollout import Collector, EpisodeRequest
+from turnwise.rollout import Collector, EpisodeRequest, FixedEnvironment
 from turnwise.sandbox import LocalBackend
 from turnwise.store import Journal
-
-
-class Given:
-    """An environment that was prepared before."""
-
-    def __init__(self, spec) -> None:
-        self._spec = spec
-
-    async def prepare(self, task):
-        return self._spec
 
 
 async def main(folder: Path) -> None:
@@ -37,7 +27,7 @@ async def main(folder: Path) -> None:
     with Journal.open(folder / "journal.sqlite", "recipe") as journal:
         collector = Collector(
             **{"policy": HistoryPolicy(until_killed, tokenizer), "renderer": ChatRenderer(tokenizer)},
-            **{"backend": LocalBackend(), "environments": Given(spec), "journal": journal},
+            **{"backend": LocalBackend(), "environments": FixedEnvironment(spec), "journal": journal},
             **{"agent_config": CONFIG, "seed": 5, "concurrency": 1},
         )
         await collector.collect([EpisodeRequest(key, task) for key in keys])

@@ -64,6 +64,7 @@ def grade_predictions(
         try:
             runner.run(_grade_all(matched, journal, backend, made, sandbox, Progress(console)))
         finally:
+            made.stop()
             runner.run(backend.close())
         return _write(journal, matched, tasks, folder, run_id)
 

@@ -12,6 +12,7 @@ from turnwise.files import require_regular
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.workshop import open_backend, open_store, sandbox_limits
 from turnwise.rewards import read_command, require_graders, verify
+from turnwise.rollout import Environments
 from turnwise.sandbox import Sandbox, SandboxBackend
 from turnwise.store.lock import lock_run
 from turnwise.tasks import Built, check_task
@@ -26,19 +27,11 @@ _SEARCH_TIMEOUT_S = 300.0
 _HIDDEN = "/tmp/turnwise-hidden.diff"
 
 
-class BuiltEnvironments(Protocol):
-    """Builds environments and hands them out (turnwise.tasks.EnvironmentStore fits it)."""
+class BuiltEnvironments(Environments, Protocol):
+    """Environments that can also be built beforehand (turnwise.tasks.EnvironmentStore fits it)."""
 
     async def build(self, task: Task) -> Built:
         """Build a task's environment, or find it built. Raises TaskError."""
-        ...
-
-    async def prepare(self, task: Task) -> SandboxSpec:
-        """The sandbox of a task as the agent gets it."""
-        ...
-
-    def stop(self) -> None:
-        """End what is being built."""
         ...
 
 

@@ -55,6 +55,10 @@ class LimitedEnvironments:
         reason = self._failed[task.instance_id]
         raise TaskFailure(f"no environment for {task.instance_id}: {reason}") from reason
 
+    def stop(self) -> None:
+        """End what is being made."""
+        self.made_by.stop()
+
 
 def named_tasks(path: str) -> list[Task]:
     """The tasks of a file, or of the set that ships where `path` is "frozen"."""
@@ -117,7 +121,8 @@ class Workshop:
         )
 
     async def close(self) -> None:
-        """Stop the engine and remove what the sandboxes left."""
+        """Stop the engine and the making of environments, and remove what the sandboxes left."""
+        self.environments.stop()
         await self.policy.close()
         await self.backend.close()
 
