@@ -108,12 +108,14 @@ def _by_record(task: Task, run: Run) -> _Finding:
 
 def _by_log(task: Task, run: Run, grader: Grader, text: str) -> _Finding:
     """swebench's verdict on the log, where nothing that the supervisor saw denies it."""
-    grade = grader.of_log(whole_log(text, _shell_code(None if run.record is None else run.record.exit_code)))
+    code = _shell_code(None if run.record is None else run.record.exit_code)
+    grade = grader.of_log(whole_log(text, code))
     spoiled = _spoiled(run, finishes=False) or _denied(run, grader, grade, text)
     if spoiled is not None:
         return _Finding(*spoiled, grade.outcomes)
     if not grade.found:
-        return _Finding(VerdictKind.UNRESOLVED, "swebench finds no sound test output in the log", grade.outcomes)
+        reason = f"swebench finds no sound test output in the log (exit code {code})"
+        return _Finding(VerdictKind.UNRESOLVED, reason, grade.outcomes)
     lacking = {test_id: word for test_id, word in grade.outcomes.items() if test_id not in grade.satisfied}
     failing = {test_id: lacking[test_id] for test_id in task.fail_to_pass if test_id in lacking}
     broken = {test_id: lacking[test_id] for test_id in task.pass_to_pass if test_id in lacking}
