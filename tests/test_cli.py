@@ -14,7 +14,7 @@ from turnwise.config import claim_run_folder, load_recipe
 from turnwise.evaluation import StageResult
 from turnwise.pipeline.run import recipe_hash
 from turnwise.store import EpisodeKey, Journal
-from turnwise.tasks import write_tasks
+from turnwise.tasks import read_tasks, write_tasks
 from turnwise.types import StopReason, Verdict, VerdictKind
 
 RECIPE = """
@@ -201,6 +201,24 @@ def test_what_the_system_refuses_is_one_line_that_names_the_file(turnwise, task_
     assert re.fullmatch(r"turnwise: .*tasks\.jsonl.*: (File exists|Not a directory)", done.stderr.splitlines()[-1])
     assert "Traceback" not in done.stderr
     assert "Traceback" in turnwise("--debug", *arguments).stderr
+
+
+def test_a_selection_alone_is_graded(turnwise, task_file, tmp_path):
+    (task,) = read_tasks(task_file)
+    write_tasks(tmp_path / "three.jsonl", [replace(task, instance_id=f"small__calc-{n}") for n in "123"])
+    (tmp_path / "preds.jsonl").write_text('{"instance_id": "small__calc-1"}\n{"instance_id": "small__calc-3"}\n')
+    done = turnwise("verify", "preds.jsonl", "--tasks", "three.jsonl", "--select", "[12]$", "--out", "graded")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "graded" / "unnamed.preds.json").read_text())
+    assert (summary["total_instances"], summary["submitted_ids"]) == (2, ["small__calc-1"])
+
+
+@pytest.mark.parametrize("verb", [("verify", "preds.json"), ("eval", "--model", "model")], ids=lambda verb: verb[0])
+def test_a_selection_that_the_tasks_lack_is_refused_by_their_file(turnwise, task_file, verb):
+    (task_file.parent / "preds.json").write_text('[{"instance_id": "small__calc-1"}]')
+    done = turnwise(*verb, "--tasks", "tasks.jsonl", "--select", "verified-50")
+    told = "tasks.jsonl: 50 of the 50 tasks of verified-50 are not here: django__django-10880"
+    assert (done.returncode, told in done.stderr) == (1, True), done.stderr
 
 
 def test_verify_without_a_common_task_is_refused(turnwise, task_file, tmp_path):

@@ -5,7 +5,7 @@ import sys
 import textwrap
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 NAME_CHARS = 100  # file systems take 255 bytes, and ours are parts of names
 _DETAIL_CHARS = 400
 STOPPED = 130  # the shell's own code for "ended by Ctrl-C"
+
+Select = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|REGEX", help="Only a named selection, such as `verified-50`, or ids that match."),
+]
 
 
 @contextmanager

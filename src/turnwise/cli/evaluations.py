@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from turnwise.cli.common import leave_if_failed, plain_name, slug, tell_failures, until_stopped
+from turnwise.cli.common import Select, leave_if_failed, plain_name, slug, tell_failures, until_stopped
 from turnwise.errors import InputError, TaskFailure
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def verify(
     predictions: Annotated[Path, typer.Argument(metavar="PREDS", help="`preds.json` (object or list) or `.jsonl`.")],
     tasks: Annotated[str, typer.Option(help="File of tasks, or `frozen`.")],
+    select: Select = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Test runs at once; else the recipe's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; else `runs/verify-RUN_ID`.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Name in the summary's file name; else PREDS's.")] = None,
@@ -46,7 +47,7 @@ def verify(
     given = [] if workers is None else [f"sandbox.verifications={workers}"]
     sandbox = sandbox_settings(recipe, [*(set_ or []), *given])
     name = slug(str(predictions.with_suffix(""))) if run_id is None else plain_name("--run-id", run_id)
-    task_set = named_tasks(tasks)
+    task_set = named_tasks(tasks, select)
     matched = match(read_predictions(predictions), task_set)
     if not matched.pairs:
         raise InputError(f"{predictions}: no prediction is for a task of {tasks}; the first is {matched.unknown[0]!r}")

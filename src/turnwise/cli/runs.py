@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from turnwise.cli.common import slug, tell_failures, until_stopped
+from turnwise.cli.common import Select, slug, tell_failures, until_stopped
 from turnwise.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def evaluate(
     model: Annotated[str, typer.Option(help="Checkpoint folder or hub id; with --endpoint, the model's name there.")],
     endpoint: Annotated[str | None, typer.Option(help="An OpenAI-compatible API: what stands before /chat/…")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the endpoint's key.")] = None,
-    tasks: Annotated[str, typer.Option(help="JSONL file of tasks, or `frozen`.")] = "frozen",
+    tasks: Annotated[str, typer.Option(help="File of tasks, or `frozen`.")] = "frozen",
+    select: Select = None,
     repos: Annotated[Path | None, typer.Option(help="Folder of clones: short for `--set tasks.repos=…`.")] = None,
     split: Annotated[
         str, typer.Option(help="Which tasks by `meta.split`, where they have one; `*` takes all.")
@@ -79,6 +80,7 @@ def evaluate(
         raise InputError("--api-key-env has no effect without --endpoint")
     asked = {"base_url": endpoint} | ({} if api_key_env is None else {"api_key_env": api_key_env})
     given = [f"tasks.path={json.dumps(tasks)}", f"tasks.heldout_split={json.dumps(split)}"]
+    given += [] if select is None else [f"tasks.select={json.dumps(select)}"]
     given += [] if repos is None else [f"tasks.repos={json.dumps(str(repos))}"]
     scored = evaluation_recipe(
         recipe,

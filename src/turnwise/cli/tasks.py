@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from turnwise.cli.common import leave_if_failed, until_stopped
+from turnwise.cli.common import Select, leave_if_failed, until_stopped
 from turnwise.errors import InputError, TaskError, TurnwiseError
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ SOURCE_HELP = (
     "`frozen` is the shipped set."
 )
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help=SOURCE_HELP)]
-Select = Annotated[
-    str | None,
-    typer.Option(metavar="NAME|REGEX", help="Only a named selection, such as `verified-50`, or ids that match."),
-]
 Split = Annotated[str | None, typer.Option(help="Only tasks with this `meta.split`.")]
 Repos = Annotated[
     Path | None,

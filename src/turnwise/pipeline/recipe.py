@@ -71,12 +71,14 @@ class TasksTable(Table):
     """`[tasks]`: a JSONL file of SWE-bench-style rows, or "frozen" for the set that ships.
 
     The splits are values of the rows' `meta.split`; `heldout_split = "*"` evaluates on every row, where nothing trains.
-    `repos` is a folder of clones of the tasks' repositories, named OWNER__NAME. `gate` is what `turnwise tasks
+    `select` takes only a named selection (`verified-50`), or the rows in whose instance ids a regular expression is
+    found. `repos` is a folder of clones of the tasks' repositories, named OWNER__NAME. `gate` is what `turnwise tasks
     validate` found: nothing is trained on that it does not admit. Without it, tasks of repositories are not trained on,
     unless it is "none".
     """
 
     path: str = Field(default="frozen", min_length=1)
+    select: str | None = Field(default=None, min_length=1)
     train_split: str = "train"
     heldout_split: str = "heldout"
     repos: str | None = Field(default=None, min_length=1)

@@ -23,7 +23,7 @@ from turnwise.sandbox import (
     unpack_image,
 )
 from turnwise.store import Journal
-from turnwise.tasks import EnvironmentStore, frozen_path, read_tasks
+from turnwise.tasks import EnvironmentStore, frozen_path, read_tasks, select
 from turnwise.tasks.cache import default_cache_dir, locked
 from turnwise.tasks.images import ImageSource
 from turnwise.tasks.verdicts import require_gate
@@ -60,9 +60,16 @@ class LimitedEnvironments:
         self.made_by.stop()
 
 
-def named_tasks(path: str) -> list[Task]:
-    """The tasks of a file, or of the set that ships where `path` is "frozen"."""
-    return read_tasks(frozen_path() if path == "frozen" else Path(path))
+def named_tasks(path: str, wanted: str | None = None) -> list[Task]:
+    """The tasks of a file, or of the set that ships where `path` is "frozen"; only those that `select` takes, if asked.
+
+    Raises TaskError naming the file and what is wrong, InputError for a broken pattern.
+    """
+    tasks = read_tasks(frozen_path() if path == "frozen" else Path(path))
+    try:
+        return tasks if wanted is None else select(tasks, wanted)
+    except TaskError as error:
+        raise TaskError(f"{path}: {error}") from error
 
 
 def split_tasks(recipe: Recipe, split: str) -> list[Task]:
@@ -71,7 +78,7 @@ def split_tasks(recipe: Recipe, split: str) -> list[Task]:
     Rows from elsewhere know no splits; a recipe that trains on none of them evaluates on all.
     """
     path = recipe.tasks.path
-    tasks = named_tasks(path)
+    tasks = named_tasks(path, recipe.tasks.select)
     if not recipe.stages and all("split" not in task.meta for task in tasks):
         return tasks
     chosen = [task for task in tasks if split in (ALL_SPLITS, task.meta.get("split"))]
