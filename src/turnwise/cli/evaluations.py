@@ -111,10 +111,13 @@ def _verified_table(summary: dict[str, Any]) -> "Table":
 
 
 def _comparison_table(scores: Sequence["Score"]) -> "Table":
+    """One row an evaluation, within 80 columns where names are short; nothing is cut off."""
     from rich.table import Table
 
-    columns = ("evaluation", "Pass@1", "Pass@k", "resolved", "turns", "submitted", "tokens/episode", "cost", "runs")
-    table = Table(*columns, "tasks")
+    caption = f"{len(scores[0].task_ids)} tasks, the same for all; Pass@ in %, tokens of an episode"
+    table = Table(box=None, padding=(0, 2, 0, 0), caption=caption, caption_justify="left")
+    for name in ("evaluation", "Pass@1", "Pass@k", "resolved", "turns", "submit", "tokens", "cost", "runs"):
+        table.add_column(name, overflow="fold")
     for score in scores:
         result = score.result
         table.add_row(
@@ -127,7 +130,6 @@ def _comparison_table(scores: Sequence["Score"]) -> "Table":
             f"{score.tokens:,.0f}",
             "-" if score.cost_usd is None else f"${score.cost_usd:,.2f}",
             str(result.runs),
-            str(len(score.task_ids)),
         )
     return table
 
