@@ -52,6 +52,17 @@ def test_a_repository_gives_tasks_and_a_table(mine, past, tmp_path):
     assert mine(*given)[1].endswith("1 task → tasks.jsonl, verdicts → tasks.gate.jsonl\n")
 
 
+def test_its_own_way_of_installing_it_is_taken_and_stays_with_the_rows(mine, past, tmp_path):
+    given = ("calc", "--out", "tasks.jsonl", "--repo", "acme/calc", "--ref", past.commits["half"], "--tries", "1")
+    install = ("--install", "echo ours >&2; false", "--python", "3.11")
+    assert "`echo ours >&2; false` failed: ours" in mine(*given, *install)[1]
+    (tmp_path / "tasks.gate.jsonl").unlink()
+    code, out, err = mine(*given, "--repeats", "1", "--install", "touch here", "--install", "pip install .")
+    assert (code, out.splitlines()[0]) == (0, "acme__calc-9: admitted: 1 to fix, 2 to keep"), err
+    (task,) = read_tasks(tmp_path / "tasks.jsonl")
+    assert task.environment.installation.install == ("touch here", "pip install -e .")
+
+
 def test_nothing_found_is_told(mine, past):
     code, out, _ = mine("calc", "--out", "tasks.jsonl", "--since", "2030-01-01")
     assert (code, out.splitlines()[-1]) == (0, "no task was admitted")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections import Counter
 
@@ -196,6 +197,12 @@ def test_a_repositorys_own_test_command_reads_its_settings(configured):
     assert task.test_run == TestRun("pytest -rA tests/test_quarter.py", "parse_log_pytest")
     assert task.fail_to_pass == ("tests/test_quarter.py::check_quarter[one]",)
     assert "with number = 1\n\nShould give: number / 4\nGives: 0" in task.problem_statement
+
+
+def test_why_no_test_ran_is_told(configured):
+    name = "acme__calc-31"
+    reason = configured.run(name, test_command="pytest -rA --dist=load")[name].reason
+    assert re.search("with the fix none runs: .* error: unrecognized arguments: --dist=load", reason), reason
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,13 @@ def mine(
         str,
         typer.Option(help="The repository's own, such as 'pytest -rA': its pytest settings count. Else our runner."),
     ] = "",
+    python: Annotated[
+        str, typer.Option(metavar="VERSION", help="Such as 3.11; else as the repository's metadata tells.")
+    ] = "",
+    install: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COMMAND", help="Install it so, such as 'pip install -e .[test]'; may be given again."),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of the tests that must agree, on each side.")] = 3,
     workers: Annotated[int, typer.Option(min=1, help="Candidates at once.")] = 2,
     held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of tasks, the newest, kept out.")] = 0.25,
@@ -56,7 +63,7 @@ def mine(
     from turnwise.tasks.verdicts import Fault
 
     verdicts_file = _verdicts_file(out, gate)
-    options = Mining(repeats, workers, limit, held_out, test_command)
+    options = Mining(repeats, workers, limit, held_out, test_command, python, tuple(install or ()))
     settings = sandbox_settings(recipe, [*(set_ or []), *backend_key(sandbox)])
     rules = Rules(max_files, max_lines, since.date() if since else None)
     history, tip = open_history(path, ref)

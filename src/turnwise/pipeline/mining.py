@@ -15,11 +15,12 @@ from turnwise.rewards import outcomes, read_command, require_graders
 from turnwise.store.lock import lock_run
 from turnwise.tasks import check_task
 from turnwise.tasks.filters import Step
+from turnwise.tasks.formats.commands import editable
 from turnwise.tasks.gate import IDLE_PATCH
 from turnwise.tasks.mine import Candidate, Measured, MinedFile, Prospects, settle_tests, told_problem, told_symptom
 from turnwise.tasks.verdicts import Fault, GateVerdict, VerdictFile
 from turnwise.together import together
-from turnwise.types import SuiteResult, Task, TestRun
+from turnwise.types import Checkout, Installation, SuiteResult, Task, TestRun
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Mining:
     """How to mine: runs of the tests on each side, candidates at once, tasks at most (0: all), share held out.
 
     `test_command` is the repository's own pytest command, to which test files are added; without one our own runner
-    runs the tests. Raises InputError for a command that is not pytest, or does not list the tests that passed.
+    runs the tests. `python` ("3.11") and `install`, commands at the repository's root, are how its environments are
+    made; without them its metadata decides. Raises InputError for a test command that is not pytest, or does not list
+    the tests that passed.
 
     >>> Mining(test_command="pytest -rA").run_of(["tests/test_calc.py"])
     TestRun(command='pytest -rA tests/test_calc.py', log_parser='parse_log_pytest', eval_type='pass_and_fail')
@@ -51,6 +54,8 @@ class Mining:
     limit: int = 0
     held_out: float = 0.25
     test_command: str = ""
+    python: str = ""
+    install: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.test_command:
@@ -60,6 +65,11 @@ class Mining:
             raise InputError(f"test command {self.test_command!r}: should be one plain call of pytest")
         if "-rA" not in command.arguments:  # by which the log names what passed
             raise InputError(f"test command {self.test_command!r}: lacks -rA, without which its log can't be graded")
+
+    def task_of(self, candidate: Candidate) -> Task:
+        """The candidate's task with its environment and its tests as they are wanted here."""
+        installation = Installation(python=self.python, install=tuple(map(editable, self.install)))
+        return replace(candidate.task, environment=Checkout(installation), test_run=self.run_of(candidate.test_files))
 
     def run_of(self, test_files: Sequence[str]) -> TestRun | None:
         """How a row of these hidden test files wants them run; None leaves it to our own runner."""
@@ -87,7 +97,7 @@ def mine_tasks(
     StoreError where another process writes it.
     KeyboardInterrupt passes through once all sandboxes are gone.
     """
-    tried = [replace(one, task=replace(one.task, test_run=options.run_of(one.test_files))) for one in candidates]
+    tried = [replace(one, task=options.task_of(one)) for one in candidates]
     require_graders(one.task for one in tried)
     gate_file.parent.mkdir(parents=True, exist_ok=True)
     with lock_run(gate_file), asyncio.Runner() as runner:
@@ -234,8 +244,15 @@ class _Trial:
 
 def _why_none(found: Measured, after: Sequence[SuiteResult]) -> str:
     told = "no test fails in every run without the fix and passes in every run with it"
+    if not after[0].outcomes and not after[0].failures:
+        return f"{told}; with the fix none runs: {_telling_line(after[0].log)}"
     if found.unsteady:
         return f"{told}; {len(found.unsteady)} end differently from run to run"
     failing = [name for name, outcome in after[0].outcomes.items() if outcome in ("failed", "error")]
     files = [name for name in after[0].failures if "::" not in name]
     return told + (f"; with the fix {(files + failing)[0]} fails" if files or failing else "")
+
+
+def _telling_line(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if line.strip()] or ["nothing is said"]
+    return next((line for line in lines if re.search(r"\berror: (?!usage:)", line, re.I)), lines[-1])[:300]

@@ -30,6 +30,11 @@ class Run:
     hidden_refused: bool = False
     patch_refused: bool = False
 
+    @property
+    def text(self) -> str:
+        """What the tests printed."""
+        return self.done.output if self.log is None else self.log.decode(errors="replace")
+
 
 @dataclass(frozen=True)
 class _Finding:
@@ -45,7 +50,7 @@ def judge(task: Task, run: Run, grader: Grader | None) -> Verdict:
 
     Raises TaskError where the row's own hidden tests do not fit its repository.
     """
-    text = run.done.output if run.log is None else run.log.decode(errors="replace")
+    text = run.text
     unreached = _not_reached(run, grader)
     if unreached is not None and run.hidden_refused:
         raise TaskError(f"{task.instance_id}: {unreached.reason}")
@@ -71,7 +76,7 @@ def require_ended(run: Run) -> SuiteResult:
     if spoiled is not None:
         raise TaskError(f"{spoiled[0]}: {spoiled[1]}")
     assert run.record is not None
-    log, done = run.done.output[-LOG_CHARS:], run.done
+    log, done = run.text[-LOG_CHARS:], run.done
     return replace(run.record.suite, log=log, exit_code=done.exit_code, duration_s=done.duration_s)
 
 
