@@ -48,6 +48,7 @@ WARM = (
     "_pytest.assertion.util",
     "_pytest.config",
     "turnwise_canary",
+    "turnwise_hooks",
     "turnwise_supervisor",
     "turnwise_script",
 )

@@ -22,6 +22,7 @@ from typing import Any, Callable, Container, Dict, FrozenSet, Iterable, Iterator
 from turnwise_audit import is_library, make_audit
 from turnwise_files import Files
 from turnwise_fingerprint import PACKAGES, Fingerprint, Names, Versions, own_codes
+from turnwise_hooks import callers_in, implementations, lacks_own
 from turnwise_witness import hollow_assertions
 
 # What decides in a unittest.TestCase whether an assertion holds, beside the assertions themselves.
@@ -44,6 +45,7 @@ class Start(NamedTuple):
     tracers: Tuple[Any, Any]
     codes: Dict[int, CodeType]
     files: FrozenSet[str]
+    callers: FrozenSet[str]
 
 
 LISTENERS: List[Callable[[str], None]] = []
@@ -99,10 +101,11 @@ class Guard(metaclass=Sealed):
         A repository that is pytest, or a plugin of it, is judged by itself: what it registered, and what pytest's own
         files register later, is taken as right.
         """
-        hooks = frozenset(implementation.function for _, implementation in _implementations(pluginmanager))
+        found = [(name, implementation.function) for name, implementation in implementations(pluginmanager)]
+        hooks, callers = frozenset(function for _, function in found), frozenset(callers_in(found))
         tracers, codes = (sys.gettrace(), sys.getprofile()), {id(code): code for code in own_codes()}
         files = frozenset(_own_files())
-        self._start.append(Start(Fingerprint(), hooks, tracers, codes, files))
+        self._start.append(Start(Fingerprint(), hooks, tracers, codes, files, callers))
         self._files.trust(files)
         if hasattr(sys, "addaudithook"):
             sys.addaudithook(make_audit(self._files, self._watched, self.alarm))
@@ -175,8 +178,13 @@ class Guard(metaclass=Sealed):
         """What is called for a test is the function collected, in nothing but wrappers that are to be trusted."""
         known = [function for function, _, _ in self._items.get(item.nodeid, ())]
         now = [function for function, _ in _functions(getattr(item, "obj", None))]
-        if known and not (any(function is known[-1] for function in now) and self._are_trusted(now, known)):
+        if known and not (self._reaches(now, known[-1]) and self._are_trusted(now, known)):
             self.alarm(f"the function of {item.nodeid} was replaced after it was collected")
+
+    def _reaches(self, functions: List[Any], known: Any) -> bool:
+        """Whether a test's function is among them, or a plugin's own that calls it: some put one in its place."""
+        callers = self._start[0].callers
+        return any(function is known or function.__code__.co_filename in callers for function in functions)
 
     def _are_trusted(self, functions: List[Any], known: List[Any]) -> bool:
         return all(any(function is one for one in known) or self.is_trusted(function) for function in functions)
@@ -292,13 +300,10 @@ class Guard(metaclass=Sealed):
 
     def check_hooks(self, pluginmanager: Any) -> None:
         """Every hook of pytest is implemented by the environment or by files that the patch does not touch."""
-        for name, implementation in _implementations(pluginmanager):
+        for name, implementation in implementations(pluginmanager):
             if implementation.function not in self._start[0].hooks and not self.is_trusted(implementation.function):
                 self.alarm(f"{name} is hooked by code of the patch")
-        missing = self._start[0].hooks - {
-            implementation.function for _, implementation in _implementations(pluginmanager)
-        }
-        if any((str(getattr(function, "__module__", "")) + ".").startswith(PACKAGES) for function in missing):
+        if lacks_own(self._start[0].hooks, pluginmanager):
             self.alarm("a hook of the test machinery was taken out")
 
     def is_trusted(self, value: Any) -> bool:
@@ -370,13 +375,6 @@ def _own_files() -> Iterator[str]:
         file = getattr(module, "__file__", None)
         if (name + ".").startswith(PACKAGES) and file is not None:
             yield os.path.realpath(str(file))
-
-
-def _implementations(pluginmanager: Any) -> Iterator[Tuple[str, Any]]:
-    for name, caller in list(vars(pluginmanager.hook).items()) if pluginmanager is not None else ():
-        if name.startswith("pytest_"):
-            for implementation in caller.get_hookimpls():
-                yield name, implementation
 
 
 def _functions(function: Any) -> Iterator[Tuple[Any, CodeType]]:

@@ -19,23 +19,17 @@ the row {"exit_code"} tells a finished run from one cut short.
 import gc
 
 gc.disable()  # the imports below make no garbage worth a collection: 20 ms of the start-up
-import ast  # noqa: E402
-import functools  # noqa: E402
-import linecache  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
-import textwrap  # noqa: E402
 import unittest  # noqa: E402
 from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
-from types import FunctionType, MappingProxyType, ModuleType  # noqa: E402
-from typing import Any, Callable, Dict, Generator, Iterator, List, Tuple, Type  # noqa: E402
+from types import MappingProxyType  # noqa: E402
+from typing import Any, Callable, Dict, Generator, Iterator, List  # noqa: E402
 
-import _pytest  # noqa: E402
-import pluggy  # noqa: E402
 import pytest  # noqa: E402
-from _pytest._code import Traceback  # noqa: E402
 from turnwise_canary import Canary, passing_canaries  # noqa: E402
+from turnwise_failures import MESSAGE_CHARS, failure_of, type_name  # noqa: E402
 from turnwise_files import read_suspects  # noqa: E402
 from turnwise_guard import Guard, Sealed  # noqa: E402
 from turnwise_supervisor import Line, Row  # noqa: E402
@@ -55,12 +49,6 @@ OPTIONS = (
     "-o",
     "addopts=",
 )
-INTERNAL = (
-    *(str(Path(str(module.__file__)).parent) for module in (pytest, _pytest, pluggy, unittest)),
-    str(Path(__file__).parent),
-    "<frozen ",
-)
-MESSAGE_CHARS, REPR_CHARS, SOURCE_CHARS, FRAMES = 4000, 200, 2000, 20
 SKIPPED, XFAILED = pytest.skip.Exception, pytest.xfail.Exception
 RANK = MappingProxyType({"passed": 0, "skipped": 1, "failed": 2, "error": 3})
 COROUTINES = 0x80 | 0x100 | 0x200  # coroutines, by decorator too, and asynchronous generators: of a code's flags
@@ -145,19 +133,22 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
             found["outcome"] = word
         if report.failed and call.excinfo is not None and "failure" not in found:
             path = str(getattr(item, "path", None) or item.fspath)
-            found["failure"] = _failure(call.excinfo, call.when, path, self._explain)
+            found["failure"] = failure_of(call.excinfo, call.when, path, self._explain)
         found.update({"expected": True} if word == "passed" and report.skipped else {})
         if call.when == "teardown":
             self._last[:] = [item]
             self._guard.before_and_after(item, before=False)
             self._guard.after_test()
 
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        if nodeid in self._running:
-            row = self._running.pop(nodeid)
-            row["id"] = self._shown(nodeid)
-            self._failed.extend([nodeid] * (RANK[row["outcome"]] >= RANK["failed"]))
-            self._tell("row", row, nodeid, row.pop("is_function", False))
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
+        """A row for the test: of its last run, where a plugin runs it again."""
+        yield
+        if item.nodeid in self._running:
+            row = self._running.pop(item.nodeid)
+            row["id"] = self._shown(item.nodeid)
+            self._failed.extend([item.nodeid] * (RANK[row["outcome"]] >= RANK["failed"]))
+            self._tell("row", row, item.nodeid, row.pop("is_function", False))
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_make_collect_report(self, collector: Any) -> Generator[None, Any, None]:
@@ -170,7 +161,7 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
                 "message": str(report.longrepr)[-MESSAGE_CHARS:],
             }
             if getattr(report, "call", None) and report.call.excinfo is not None:
-                failure["exception"] = _type_name(report.call.excinfo.type)
+                failure["exception"] = type_name(report.call.excinfo.type)
             self._failed.append(collector.nodeid)
             self._tell("row", {"id": self._shown(collector.nodeid), "outcome": "error", "failure": failure})
 
@@ -252,82 +243,6 @@ def _modules(traceback: Any) -> Iterator[str]:
     while traceback is not None:
         yield str(traceback.tb_frame.f_globals.get("__name__"))
         traceback = traceback.tb_next
-
-
-def _type_name(kind: Type[BaseException]) -> str:
-    return (
-        kind.__name__
-        if kind.__module__ == "builtins" or kind.__module__.startswith("_pytest.")
-        else kind.__module__ + "." + kind.__name__
-    )
-
-
-def _failure(excinfo: Any, phase: str, test_file: str, explain: bool) -> Row:
-    failure: Row = {"phase": phase, "exception": _type_name(excinfo.type), "message": _text(excinfo.value)}
-    if not explain:
-        return failure
-    entries = [entry for entry in Traceback(excinfo.tb) if not str(entry.path).startswith(INTERNAL)]
-    own = [entry for entry in entries if str(entry.path) == test_file]
-    if own:
-        failure["statement"] = _statement(test_file, own[-1].lineno + 1)
-        failure["variables"] = _variables(failure["statement"], own[-1].frame.f_locals)
-        entries = entries[entries.index(own[0]) :]
-    failure["frames"] = [_frame(entry) for entry in entries[-FRAMES:]]
-    return failure
-
-
-def _text(value: BaseException) -> str:
-    try:
-        return str(value)[:MESSAGE_CHARS]
-    except Exception:  # the code under test may well have broken its own exception's __str__
-        return ""
-
-
-def _statement(path: str, line: int) -> str:
-    """The innermost whole statement at a line, dedented; of a compound one (`with raises(X):`) the block too."""
-    lines = linecache.getlines(path)
-    try:
-        around = [node for node in _statements(path) if node.lineno <= line <= (node.end_lineno or line)]
-    except SyntaxError:  # generated code, or not Python
-        around = []
-    if not around:
-        return ""
-    best = max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
-    return textwrap.dedent("".join(lines[best.lineno - 1 : best.end_lineno])).strip()[:SOURCE_CHARS]
-
-
-@functools.lru_cache(maxsize=64)
-def _statements(path: str) -> Tuple[ast.stmt, ...]:
-    tree = ast.parse("".join(linecache.getlines(path)))
-    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.stmt))
-
-
-def _frame(entry: Any) -> Row:
-    path, root = str(entry.path), str(Path.cwd()) + os.sep
-    file = path[len(root) :] if path.startswith(root) else path
-    return {
-        "file": file,
-        "line": entry.lineno + 1,
-        "function": str(entry.name),
-        "source": _statement(path, entry.lineno + 1),
-    }
-
-
-def _variables(statement: str, values: Row) -> Dict[str, str]:
-    """The reprs of the local values that the statement names; functions, classes and modules say nothing by repr."""
-    try:
-        names = {node.id for node in ast.walk(ast.parse(statement)) if isinstance(node, ast.Name)}
-    except SyntaxError:  # a header without its body, such as `with raises(X):`
-        names = set()
-    shown = {}
-    for name in sorted(names & set(values)):
-        if isinstance(values[name], (FunctionType, ModuleType, type)):
-            continue
-        try:
-            shown[name] = repr(values[name])[:REPR_CHARS]
-        except Exception:  # an object of the code under test may not be able to show itself
-            continue
-    return shown
 
 
 def _environment_plugins() -> List[str]:
