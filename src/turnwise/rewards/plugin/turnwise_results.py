@@ -53,6 +53,7 @@ SKIPPED, XFAILED = pytest.skip.Exception, pytest.xfail.Exception
 RANK = MappingProxyType({"passed": 0, "skipped": 1, "failed": 2, "error": 3})
 COROUTINES = 0x80 | 0x100 | 0x200  # coroutines, by decorator too, and asynchronous generators: of a code's flags
 FUNCTION_RUNTEST = pytest.Function.runtest
+SUB_TESTS = ("SubTestReport", "SubtestReport")
 
 
 class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a sibling found by the script's folder
@@ -139,6 +140,11 @@ class Results(metaclass=Sealed):  # type: ignore[metaclass] # Any, to mypy: a si
             self._last[:] = [item]
             self._guard.before_and_after(item, before=False)
             self._guard.after_test()
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Of a test that fails in a sub-test alone, a log may say that it passed: pytest-subtests, pytest 9."""
+        if report.failed and type(report).__name__ in SUB_TESTS and report.nodeid in self._running:
+            self._running[report.nodeid]["in_sub_test"] = True
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
