@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,3 +79,25 @@ async def test_a_plugins_way_with_tests_is_no_tampering(world, backend):
     for patch, kind in zip((fixed, world.diff({"notes.txt": "nothing\n"})), kinds, strict=True):
         verdict = await verify(world.task, patch, backend=backend, spec=world.spec, timeout_s=60)
         assert verdict.kind is kind, f"{verdict.reason}\n{verdict.log}"
+
+
+@pytest.mark.parametrize("world", ["trio"], indirect=True)
+async def test_an_environment_that_shares_the_packages_is_built_meanwhile(world, backend, tmp_path):
+    """Packages are linked from one cache, and each link dates the file anew."""
+    (environment,) = (mount.host for mount in world.spec.mounts)
+    files, done = list(environment.glob("lib/*/site-packages/*trio*/**/*.py")), threading.Event()
+
+    def link() -> None:
+        while not done.is_set():
+            for file in files:
+                (tmp_path / "link").hardlink_to(file)
+                (tmp_path / "link").unlink()
+
+    linking = threading.Thread(target=link)
+    linking.start()
+    try:
+        verdict = await verify(world.task, world.task.patch, backend=backend, spec=world.spec, timeout_s=60)
+    finally:
+        done.set()
+        linking.join()
+    assert verdict.resolved, verdict.reason

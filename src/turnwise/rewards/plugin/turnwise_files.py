@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Set, Tuple
 
 # Code under test may replace them.
 _COMPILE, _OPEN, _STAT, _LSTAT = compile, open, os.stat, os.lstat
+_STATVFS, _READ_ONLY = os.statvfs, os.ST_RDONLY
 _REAL, _EXISTS = os.path.realpath, os.path.lexists
 
 
@@ -63,9 +64,14 @@ class Files:
         return self.real(path).startswith(self._root + "/") and not self.is_suspect(path)
 
     def was_there(self, path: str) -> bool:
-        """Whether a file is one, and has not been changed since the start."""
+        """Whether a file is one, and has not been changed since the start.
+
+        Where nothing can be written its date says nothing: it is of the last link to it, and an environment that is
+        built meanwhile may have the same package.
+        """
+        real = self.real(path)
         try:
-            return _STAT(self.real(path)).st_ctime_ns < self._began
+            return _STAT(real).st_ctime_ns < self._began or bool(_STATVFS(real).f_flag & _READ_ONLY)
         except OSError:
             return False
 
