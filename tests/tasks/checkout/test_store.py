@@ -1,6 +1,7 @@
 """Environments built for real, by uv in bubblewrap, and used by real sandboxes."""
 
 import asyncio
+import difflib
 import platform
 import shlex
 import shutil
@@ -19,6 +20,8 @@ from turnwise.sandbox import LocalBackend
 from turnwise.tasks import EnvironmentStore, build_all
 from turnwise.tasks.checkout import CheckoutStore
 from turnwise.types import SourceDistribution, TestRun
+
+from .conftest import SETUP
 
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 LIFE = {
@@ -106,6 +109,17 @@ async def test_a_package_that_is_nowhere_does_not_sink_the_others(store, upstrea
     (told,) = store.build(task).left_out
     assert told.startswith("a-package-of-nobody: cannot be had (")
     assert "iniconfig==1.1.1\n" in await run(backend, store.spec(task), "pip list --format=freeze")
+
+
+async def test_what_setup_py_needs_is_of_the_day_too(store, upstream, backend):
+    """What it installs itself is the newest there is."""
+    wanted = SETUP.replace('name="tiny"', 'name="tiny", install_requires=["toolz"]')
+    lines = [text.splitlines(keepends=True) for text in (SETUP, wanted)]
+    patch = "".join(difflib.unified_diff(*lines, "a/setup.py", "b/setup.py"))
+    task = upstream.task(install=("python setup.py develop",), setup_patch=patch)
+    assert (
+        await run(backend, store.spec(task), "python -c 'import tiny, toolz; print(toolz.__version__)'") == "0.12.0 [0]"
+    )
 
 
 async def test_requirements_files_are_those_of_the_commit_that_the_row_names(store, upstream, backend):

@@ -34,6 +34,8 @@ _NAMED = re.compile(
 )
 _PROJECT = re.compile(r"(-e|--editable)[\s=]+\.(\[[\w\s,.-]+\])?")
 _INCLUDES = re.compile(r"(-r|-c)\s*(\S+)")
+# What may run setup.py, which takes the newest release of all that the project needs, whatever the day.
+_DEVELOPS = re.compile(r"\bsetup\.py\s+(develop|install)\b|(^|[;&|]\s*)make\b")
 _NEEDLESS = frozenset({"-q", "-qq", "-v", "-vv", "--quiet", "--verbose", "--no-cache-dir", "--user", "--use-pep517"})
 _NOT_HAD = frozenset(
     {"apt", "apt-get", "add-apt-repository", "aptitude", "apk", "brew", "conda", "dnf", "dpkg", "locale-gen", "mamba"}
@@ -190,10 +192,12 @@ class Installer:
         """Run one of the row's commands. Plain `pip install …` is uv's if it can, at the day's releases.
 
         What uv does not take (a build that cannot do PEP 660) is pip's, with the project's needs installed by uv
-        before; at last it runs as it stands.
+        before, as they are where setup.py is to install it; at last it runs as it stands.
         """
         arguments = pip_arguments(command)
         if arguments is None:
+            if _DEVELOPS.search(command):
+                self._needs_of_project(["."], variables)
             return self._bench.shell(command, STEP_TIMEOUT_S, **variables)
         kept = [word for word in arguments if word not in _NEEDLESS]
         if self._seeds:

@@ -18,7 +18,7 @@ from turnwise.tasks.checkout.build import Built, build, read_built, settings_com
 from turnwise.tasks.checkout.repositories import GITHUB, History, find_history
 from turnwise.types import Checkout, Mount, SandboxSpec, Task
 
-_LAYOUT = 3  # part of every key: a change of how things are built must not find things built before
+_LAYOUT = 4  # part of every key: a change of how things are built must not find things built before
 _WHOLE_HASH = re.compile("[0-9a-f]{40}")
 _PACKAGE_FOLDERS = (
     "lib*/python*/site-packages",
