@@ -2,7 +2,14 @@
 
 import pytest
 
-from turnwise.tasks.checkout.needs import Needs, builds_with_setuptools_alone, names, needs_of_tests, project
+from turnwise.tasks.checkout.needs import (
+    Needs,
+    asks_git_for_its_version,
+    builds_with_setuptools_alone,
+    names,
+    needs_of_tests,
+    project,
+)
 
 METADATA = """\
 Metadata-Version: 2.1
@@ -76,3 +83,19 @@ def test_a_projects_name_is_read_where_its_files_say_it(root):
     (root / "setup.cfg").write_text("[metadata]\nname = attr: tiny.name\n")
     (root / "pyproject.toml").write_text('[project]\nname = "tiny"\n')
     assert names(root) == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "asks"),
+    [
+        ("setup.py", "setup(use_scm_version=True)", True),
+        ("setup.cfg", "[options]\nsetup_requires = setuptools-scm", True),
+        ("pyproject.toml", '[build-system]\nrequires = ["hatchling", "hatch-vcs"]', True),
+        ("setup.py", "setup(setup_requires=['pbr'], pbr=True)", True),
+        ("setup.py", "setup(name='tiny', version='1.0')", False),
+        ("README.md", "We used setuptools_scm once.", False),
+    ],
+)
+def test_only_some_builds_ask_git_for_their_version(root, file, text, asks):
+    (root / file).write_text(text)
+    assert asks_git_for_its_version(root) is asks

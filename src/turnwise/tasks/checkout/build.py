@@ -201,8 +201,13 @@ class _Steps:
 
     @property
     def _told(self) -> dict[str, str]:
-        """The project's version, for setuptools_scm and pbr: no tag is left that they could read."""
-        return {"SETUPTOOLS_SCM_PRETEND_VERSION": self._version, "PBR_VERSION": self._version} if self._version else {}
+        """The project's version, for setuptools_scm and pbr: no tag is left that they could read.
+
+        Only where they are to: what the project needs and is built beside it would take the version for its own.
+        """
+        if not self._version or not needs.asks_git_for_its_version(self._bench.root):
+            return {}
+        return {"SETUPTOOLS_SCM_PRETEND_VERSION": self._version, "PBR_VERSION": self._version}
 
     def _project(self, command: str) -> None:
         """Run a command that installs the project."""

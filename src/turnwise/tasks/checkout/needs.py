@@ -15,6 +15,7 @@ from turnwise.tasks.checkout.requirements import parse
 
 _COMMANDS = {"tox": ("tox", "tox-current-env"), "nosetests": ("nose",), "pytest": ("pytest",), "py.test": ("pytest",)}
 _OTHER_PURPOSE = re.compile(r"lint|pre.?commit|doc|mysql|postgres|oracle|release|bench|min|oldest|nightly|pallets-")
+_BY_TAGS = re.compile(r"setuptools[_-]scm|scm_version|hatch[_-]vcs|vcs[_-]versioning|\bpbr\b", re.I)
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,12 @@ def names(root: Path) -> list[str]:
 def is_developed(root: Path) -> bool:
     """Whether pip installs the project editable by `setup.py develop`, for it has no other build."""
     return not (root / "pyproject.toml").is_file()
+
+
+def asks_git_for_its_version(root: Path) -> bool:
+    """Whether the project's build looks its version up in the repository's tags."""
+    files = (root / name for name in ("setup.py", "setup.cfg", "pyproject.toml"))
+    return any(_BY_TAGS.search(file.read_text(errors="replace")) for file in files if file.is_file())
 
 
 def builds_with_setuptools_alone(root: Path) -> bool:
