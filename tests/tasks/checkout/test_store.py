@@ -21,7 +21,7 @@ from turnwise.tasks import EnvironmentStore, build_all
 from turnwise.tasks.checkout import CheckoutStore
 from turnwise.types import SourceDistribution, TestRun
 
-from .conftest import SETUP
+from .conftest import OFFLINE_INSTALL, SETUP
 
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 LIFE = {
@@ -111,15 +111,20 @@ async def test_a_package_that_is_nowhere_does_not_sink_the_others(store, upstrea
     assert "iniconfig==1.1.1\n" in await run(backend, store.spec(task), "pip list --format=freeze")
 
 
-async def test_what_setup_py_needs_is_of_the_day_too(store, upstream, backend):
-    """What it installs itself is the newest there is."""
-    wanted = SETUP.replace('name="tiny"', 'name="tiny", install_requires=["toolz"]')
-    lines = [text.splitlines(keepends=True) for text in (SETUP, wanted)]
-    patch = "".join(difflib.unified_diff(*lines, "a/setup.py", "b/setup.py"))
-    task = upstream.task(install=("python setup.py develop",), setup_patch=patch)
-    assert (
-        await run(backend, store.spec(task), "python -c 'import tiny, toolz; print(toolz.__version__)'") == "0.12.0 [0]"
-    )
+@pytest.mark.parametrize(
+    ("command", "file", "before", "after"),
+    [
+        ("python setup.py develop", "setup.py", SETUP, SETUP.replace("name=", "install_requires=['toolz'], name=")),
+        ("make it", "Makefile", "", f"it:\n\t@pip install toolz\n\t{OFFLINE_INSTALL}\n"),
+    ],
+    ids=["setup.py", "make"],
+)
+async def test_what_a_command_installs_is_of_the_day_too(store, upstream, backend, command, file, before, after):
+    lines = [text.splitlines(keepends=True) for text in (before, after)]
+    patch = "".join(difflib.unified_diff(*lines, f"a/{file}" if before else "/dev/null", f"b/{file}"))
+    task = upstream.task(install=(command,), setup_patch=patch)
+    use = "python -c 'import tiny, toolz; print(toolz.__version__)'"
+    assert await run(backend, store.spec(task), use) == "0.12.0 [0]"
 
 
 async def test_requirements_files_are_those_of_the_commit_that_the_row_names(store, upstream, backend):

@@ -34,8 +34,9 @@ _NAMED = re.compile(
 )
 _PROJECT = re.compile(r"(-e|--editable)[\s=]+\.(\[[\w\s,.-]+\])?")
 _INCLUDES = re.compile(r"(-r|-c)\s*(\S+)")
-# What may run setup.py, which takes the newest release of all that the project needs, whatever the day.
-_DEVELOPS = re.compile(r"\bsetup\.py\s+(develop|install)\b|(^|[;&|]\s*)make\b")
+_DEVELOPS = re.compile(r"\bsetup\.py\s+(develop|install)\b")
+_MAKES = re.compile(r"make(\s+[\w.-]+)*\s*")
+_DRY_RUN_S = 60.0
 _NEEDLESS = frozenset({"-q", "-qq", "-v", "-vv", "--quiet", "--verbose", "--no-cache-dir", "--user", "--use-pep517"})
 _NOT_HAD = frozenset(
     {"apt", "apt-get", "add-apt-repository", "aptitude", "apk", "brew", "conda", "dnf", "dpkg", "locale-gen", "mamba"}
@@ -192,12 +193,11 @@ class Installer:
         """Run one of the row's commands. Plain `pip install …` is uv's if it can, at the day's releases.
 
         What uv does not take (a build that cannot do PEP 660) is pip's, with the project's needs installed by uv
-        before, as they are where setup.py is to install it; at last it runs as it stands.
+        before; at last it runs as it stands. So does any other command, after what it would install of today.
         """
         arguments = pip_arguments(command)
         if arguments is None:
-            if _DEVELOPS.search(command):
-                self._needs_of_project(["."], variables)
+            self._needs_of_shell(command, variables)
             return self._bench.shell(command, STEP_TIMEOUT_S, **variables)
         kept = [word for word in arguments if word not in _NEEDLESS]
         if self._seeds:
@@ -214,6 +214,18 @@ class Installer:
         if self._needs_of_project(arguments, variables):
             tries = [f"{line} --no-deps" for line in tries] + tries[:1]
         return self._first_that_works(tries, variables)
+
+    def _needs_of_shell(self, command: str, variables: dict[str, str]) -> None:
+        """Install at the day's releases what a command would install of today: by setup.py, or by make."""
+        steps = [command]
+        if _MAKES.fullmatch(command):
+            told = self._bench.shell(f"{command} --dry-run --no-print-directory", _DRY_RUN_S, **variables)
+            steps = [line.strip() for line in told.output.splitlines()]
+        for step in steps:
+            if _DEVELOPS.search(step):
+                self._needs_of_project(["."], variables)
+            elif pip_arguments(step) is not None:
+                self.command(step, **variables)
 
     def _first_that_works(self, commands: Sequence[str], variables: dict[str, str]) -> Done:
         """Run commands until one succeeds; how the first ended where none does."""
