@@ -3,15 +3,19 @@
 import ast
 import random
 import re
+import sys
 from dataclasses import replace
 
 import pytest
 
 from turnwise.rewards import verify
-from turnwise.rewards.plugin.turnwise_control import made_to_fail
+from turnwise.rewards.suite import suite_mount
 from turnwise.types import TestRun, VerdictKind
 
 from ..conftest import BUGGY
+
+sys.path.append(str(suite_mount().host))  # where the script finds the modules beside it
+from turnwise_control import made_to_fail
 
 LOG = "PASSED tests/test_calc.py::test_add\nPASSED tests/test_calc.py::test_double\n"
 
@@ -38,6 +42,10 @@ def turned(source: str, seed: int = 0) -> list[str]:
         ("assert f(1) == Number(5)", ["assert f(1) == Number(6)"]),
         ("assert a == 5 and f(1) == 2", ["assert a == 6 and f(1) == 2", "assert a == 5 and f(1) == 3"]),
         ("assert 'x' in f()", ["assert 'x0' in f()"]),
+        ("assert same(f(1), 5)", ["assert same(f(1), 6)"]),
+        ("assert f(1).equals(Number(5))", ["assert f(1).equals(Number(6))"]),
+        ("assert re.search('x', f(1))", ["assert re.search('x0', f(1))"]),
+        ("assert abs(f(0.1, 0.2) - 0.3) < 1e-6", ["assert abs(f(0.1, 0.2) - 1.3) < 1e-6"]),
         ("self.assertEqual(f(1, 2), 3, 'a message, 1')", ["self.assertEqual(f(1, 2), 4, 'a message, 1')"]),
         ("self.assertTrue(f(1) == 3, 'a message, 1')", ["self.assertTrue(f(1) == 4, 'a message, 1')"]),
         ("np.testing.assert_allclose(f(), 1.5)", ["np.testing.assert_allclose(f(), 2.5)"]),
@@ -69,6 +77,20 @@ def test_what_a_helper_is_given_last_is_another_thing():
 
     assert "def test_a():\n    run_case(2, 6)\n    other(2, 5)" in made
     assert not any("other(2, 6)" in text or "run_case(3" in text for text in made)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "assert f(1).accepts('x')",
+        "assert accepts(f(1), 'x')",
+        "assert same(a, 5)",
+        "assert f(1).startswith(('a', 'b'))",
+    ],
+)
+def test_what_may_be_asked_of_what_is_tested_stays(statement):
+    for text in turned(f"def test_a():\n    {statement}\n"):
+        assert statement in text
 
 
 def test_what_a_parameter_stands_for_is_another_thing():

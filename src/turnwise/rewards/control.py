@@ -11,7 +11,7 @@ from turnwise.rewards.changes import changes
 from turnwise.rewards.command import read_command
 from turnwise.rewards.grading import Grader
 from turnwise.rewards.judge import judge
-from turnwise.rewards.plugin.turnwise_control import names_of
+from turnwise.rewards.plugin.turnwise_functions import names_of
 from turnwise.rewards.protect import hidden_files
 from turnwise.rewards.suite import PLUGIN_DIR, with_suite
 from turnwise.rewards.trial import GIT_APPLY, HIDDEN_PATH, Trial, with_newline
@@ -85,7 +85,7 @@ class Control:
         }
         command = None if self.task.test_run is None else read_command(self.task.test_run.command)
         python = shlex.quote("python" if command is None else command.python[0])
-        turn = f"{python} -I -S -B {PLUGIN_DIR}/turnwise_control.py {_NAMED}"
+        turn = f"{python} -E -s -S -B {PLUGIN_DIR}/turnwise_control.py {_NAMED}"
         apply = f"{GIT_APPLY} {HIDDEN_PATH} && " if self.task.test_patch.strip() else ""
         async with self.backend.create(with_suite(self.spec)) as sandbox:
             await sandbox.write(HIDDEN_PATH, with_newline(self.task.test_patch).encode())

@@ -4,7 +4,7 @@ A test is made to fail by one wrong turn: one of its own assertions comes to ask
 another value for what a name stands for, another exception), or a wrong one stands at its end. Copies take further
 turns; their names end in `__turn` and a number.
 
-Run as `python -I -S turnwise_control.py FILE` where the tests lie, before any code of the repository runs. FILE holds
+Run as `python -E -s -S turnwise_control.py FILE` where the tests lie, before any code of the repository runs. FILE is
 JSON, `{"files": [PATH, ...], "ids": [ID, ...], "others": [ID, ...], "seed": N}`: the files of tests, the ids of those
 to be fixed and of those that passed before, as the task's row has them, and what the choice among tests and turns
 depends on. It comes to hold a list of the names of all that took a turn themselves, as `names_of` gives them. A file
@@ -21,16 +21,13 @@ import tokenize
 from collections import Counter
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Iterator, List, NamedTuple, Set, Tuple
 
-COPIES, COPIES_OF_ONE, TURNS_OF_ONE = (
-    100,
-    7,
-    5,
-)  # in a file; of a test to be fixed; and how many turns it takes at least
+from turnwise_functions import Function, Tokens, docstring_of, functions_in, names_of, nesting, split, with_depth
+
+# Copies in a file, and of a test to be fixed; and how many turns that takes at least.
+COPIES, COPIES_OF_ONE, TURNS_OF_ONE = 100, 7, 5
 OTHERS = 20  # of the tests that passed before, in a file
-OF_UNITTEST = re.compile(r"(\w+) \([\w.]+\)")
-SPACE = (tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT)
 LITERALS = (tokenize.NUMBER, tokenize.STRING)
 OTHER = {"True": "False", "False": "True", "None": "..."}
 RAISES = frozenset(("raises", "assertRaises", "assertRaisesRegex", "assertRaisesRegexp", "assertRaisesMessage"))
@@ -41,6 +38,7 @@ OF_MOCKS = re.compile(r"assert_(any_call|(called|awaited)(_once)?_with|has_(call
 CALL = re.compile(
     r"(\w+ \. )*(?!\w*(not|raises|warns|logs))\w*(assert|check|compare|expect|verify|equal|eq_|same)\w* \(", re.I
 )
+LIKE = re.compile(r"equal|same|identical|close|search|match|startswith|endswith|hasattr", re.I)
 HELP = re.compile(r"(self \. )?\w+ \( .* \)$")
 COMPARISONS = ("==", "in", "is")
 # Beside a comparison they make an assertion of which more than one side can be wrong.
@@ -61,28 +59,6 @@ class Edit(NamedTuple):
 
 
 Edits = List[Edit]
-Tokens = List[Any]
-
-
-class Function(NamedTuple):
-    """A function as it stands in a source: the token of its name, those of its parameters, its logical lines (each with
-    its NEWLINE), and the physical lines from its decorators to its end."""
-
-    name: Any
-    parameters: Tokens
-    lines: List[Tokens]
-    first: int
-    last: int
-
-
-def names_of(ids: Sequence[str]) -> Set[str]:
-    """What tests are called in their files: the name of the function, or the first line of its docstring.
-
-    >>> sorted(names_of(["t.py::T::test_a[1-x", "test_b (t.T.test_b)", "test_c", "It adds."]))
-    ['It adds.', 'test_a', 'test_b', 'test_c']
-    """
-    matches = ((OF_UNITTEST.match(test_id), test_id) for test_id in ids)
-    return {match[1] if match else test_id.split("[")[0].split("::")[-1].strip() for match, test_id in matches}
 
 
 def made_to_fail(source: str, names: Set[str], others: Set[str], chance: random.Random) -> Tuple[str, Set[str]]:
@@ -95,7 +71,7 @@ def made_to_fail(source: str, names: Set[str], others: Set[str], chance: random.
     ['def test_a(): assert f() == 6', 'def test_a__turn1(): assert f() == 5; assert 864 == 394']
     """
     lines = list(io.StringIO(source))  # as `tokenize` counts them: a form feed ends none
-    functions = list(_functions(source))
+    functions = list(functions_in(source))
     helpers = {function.name.string for function in functions}
     fixed = [function for function in functions if _names(function) & names]
     passing = [function for function in functions if _names(function) & (others - names)]
@@ -115,7 +91,8 @@ def made_to_fail(source: str, names: Set[str], others: Set[str], chance: random.
 
 
 def _names(function: Function) -> Set[str]:
-    return {function.name.string} | _docstring(function.lines[0])
+    names: Set[str] = {function.name.string} | docstring_of(function.lines[0])
+    return names
 
 
 def _edited(lines: List[str], edits: Edits) -> List[str]:
@@ -145,66 +122,6 @@ def _copies(lines: List[str], function: Function, turns: List[Edits]) -> Edits:
     return [Edit(end, end, start + "".join(texts))] if texts else []
 
 
-def _functions(source: str) -> Iterator[Function]:
-    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    first, begins = 0, True
-    for place, token in enumerate(tokens):
-        if token.type in SPACE:
-            continue
-        if begins:  # a logical line: of a decorator, of a function, or of anything else
-            first = first or token.start[0] if token.string in ("@", "def", "async") else 0
-        begins = token.type == tokenize.NEWLINE
-        if token.type == tokenize.NAME and token.string == "def" and first:
-            after = _after_head(tokens, place)
-            lines = list(_logical_lines(tokens, after))
-            if lines:
-                yield Function(tokens[place + 1], tokens[place + 2 : after], lines, first, lines[-1][-1].start[0])
-            first = 0
-
-
-def _after_head(tokens: Tokens, place: int) -> int:
-    """The place after the colon that ends the head of a function."""
-    depth = 0
-    while True:
-        place += 1
-        if tokens[place].type == tokenize.OP:
-            depth += _turn(tokens[place])
-            if depth == 0 and tokens[place].string == ":":
-                return place + 1
-
-
-def _turn(token: Any) -> int:
-    """1 for an opening bracket, -1 for a closing one, else 0."""
-    if token.type != tokenize.OP:
-        return 0
-    return (token.string in "([{") - (token.string in ")]}")
-
-
-def _logical_lines(tokens: Tokens, place: int) -> Iterator[Tokens]:
-    """The logical lines of a function whose head ends at a place, each with its NEWLINE."""
-    depth = 0
-    line: Tokens = []
-    for token in tokens[place:]:
-        depth += (token.type == tokenize.INDENT) - (token.type == tokenize.DEDENT)
-        if token.type not in SPACE:
-            line.append(token)
-        if token.type == tokenize.NEWLINE:
-            if len(line) > 1:
-                yield line
-                if depth == 0:  # the body stands in the head's own line
-                    return
-            line = []
-        elif token.type == tokenize.DEDENT and depth == 0:
-            return
-
-
-def _docstring(line: Tokens) -> Set[str]:
-    if line[0].type != tokenize.STRING:
-        return set()
-    value = ast.literal_eval(line[0].string)
-    return {value.strip().splitlines()[0].strip()} if isinstance(value, str) and value.strip() else set()
-
-
 def _turns(lines: List[str], function: Function, helpers: Set[str], chance: random.Random) -> Iterator[Edits]:
     """The wrong turns that the function can take, the most telling first, in an order of chance; a wrong end second."""
     found = [edits for line in function.lines for edits in Asked(function, helpers).of_line(line[:-1])]
@@ -229,8 +146,8 @@ class Asked:
     def __init__(self, function: Function, helpers: Set[str]) -> None:
         self._helpers = helpers
         uses = Counter(token.string for line in function.lines for token in line if token.type == tokenize.NAME)
-        self._parameters = {token.string for token, depth in _with_depth(function.parameters) if depth == 1}
-        bodies = [line for line in function.lines if not _docstring(line)] or function.lines
+        self._parameters = {token.string for token, depth in with_depth(function.parameters) if depth == 1}
+        bodies = [line for line in function.lines if not docstring_of(line)] or function.lines
         self._first = bodies[0][0]
         # What the names stand for that are assigned once, and used once beside that.
         self._assigned = {
@@ -243,11 +160,11 @@ class Asked:
         """The turns of one statement."""
         words = [token.string for token in line]
         if words[0] == "assert":
-            yield from self._of_condition(next(_split(line[1:], ",")))
+            yield from self._of_condition(next(split(line[1:], ",")))
         elif CALL.match(" ".join(words)) and words[-1] == ")":
             yield from self._of_call(line, words.index("("))
         elif HELP.match(" ".join(words)) and words[words.index("(") - 1] in self._helpers:
-            yield from _other_literals(list(_split(line[words.index("(") + 1 : -1], ","))[-1])
+            yield from _other_literals(list(split(line[words.index("(") + 1 : -1], ","))[-1])
         asks = bool({"raises", "warns", *RAISES} & set(words))
         for place, word in enumerate(words):
             if word in RAISES and words[place + 1 : place + 2] == ["("]:
@@ -256,18 +173,35 @@ class Asked:
                 yield from _other_literals(line[place + 2 : place + 3])
 
     def _of_condition(self, condition: Tokens) -> Iterator[Edits]:
-        if not LOGIC & {token.string for token, depth in _with_depth(condition) if depth == 0}:
-            for part in _split(condition, "and"):
+        near = _difference(condition)
+        if near:
+            yield from self._otherwise(_expected(*near))
+        elif not LOGIC & {token.string for token, depth in with_depth(condition) if depth == 0}:
+            for part in split(condition, "and"):
                 yield from self._of_comparison(part)
 
     def _of_comparison(self, part: Tokens) -> Iterator[Edits]:
-        signs = [token.string for token, depth in _with_depth(part) if depth == 0 and token.string in COMPARISONS]
-        sides = list(_split(part, signs[0])) if len(signs) == 1 else []
+        signs = [token.string for token, depth in with_depth(part) if depth == 0 and token.string in COMPARISONS]
+        sides = list(split(part, signs[0])) if len(signs) == 1 else []
         if len(sides) == 2:
             yield from self._otherwise(_expected(*sides))
+        elif not signs and part[-1].string == ")":
+            yield from self._of_likeness(part)
+
+    def _of_likeness(self, part: Tokens) -> Iterator[Edits]:
+        """The turns of a call that says whether one thing is like another: `same(f(1), 5)`, `f(1).equals(Number(5))`.
+
+        Only where a name says so: else what is turned might be asked of what is tested, and right fixes may differ.
+        """
+        start = max(place for place, (token, depth) in enumerate(with_depth(part)) if depth == 1 and nesting(token) > 0)
+        subject, arguments = part[:start], list(split(part[start + 1 : -1], ","))
+        sides = [subject, *arguments] if len(arguments) == 1 else arguments[:2]
+        if subject and LIKE.search(subject[-1].string) and len(sides) == 2 and any(map(_calls, sides)):
+            found = list(_other_literals(_expected(*sides)))
+            yield from found if len(found) == 1 else ()  # of several, one of them may do
 
     def _of_call(self, line: Tokens, bracket: int) -> Iterator[Edits]:
-        name, arguments = line[bracket - 1].string, list(_split(line[bracket + 1 : -1], ","))
+        name, arguments = line[bracket - 1].string, list(split(line[bracket + 1 : -1], ","))
         plain = [each for each in arguments if not {"=", "*", "**"} & {token.string for token in each}]
         if OF_MOCKS.fullmatch(name):
             for argument in arguments:
@@ -296,6 +230,14 @@ class Asked:
             yield [Edit(value[0].start, value[0].start, "("), Edit(value[-1].end, value[-1].end, ", object())")]
 
 
+def _difference(condition: Tokens) -> List[Tokens]:
+    """Both sides of the difference in `abs(one - other) < bound`; empty for any other condition."""
+    sides = list(split(condition, "<"))
+    words = [token.string for token in sides[0]] if len(sides) == 2 else []
+    parts = list(split(sides[0][2:-1], "-")) if words[:2] == ["abs", "("] and words[-1] == ")" else []
+    return parts if len(parts) == 2 else []
+
+
 def _expected(one: Tokens, other: Tokens) -> Tokens:
     """The side of a comparison that says what is wanted: the second, but where only that one calls what is tested."""
     return one if _calls(other) and not _calls(one) else other
@@ -310,9 +252,9 @@ def _in_calls(value: Tokens) -> Iterator[Tuple[Any, bool]]:
     inside: List[bool] = []
     before = ""
     for token in value:
-        if _turn(token) < 0 and inside:
+        if nesting(token) < 0 and inside:
             inside.pop()
-        if _turn(token) > 0:
+        if nesting(token) > 0:
             named = (before.isidentifier() and before not in KEYWORDS) or before in (")", "]")
             made = before in MAKERS or before[:1].isupper()
             inside.append(token.string in "([" and named and not made)
@@ -326,27 +268,6 @@ def _other_literals(value: Tokens) -> Iterator[Edits]:
             yield [Edit(token.start, token.end, _another(token))]
 
 
-def _with_depth(tokens: Tokens) -> Iterator[Tuple[Any, int]]:
-    depth = 0
-    for token in tokens:
-        depth += _turn(token)
-        yield token, depth
-
-
-def _split(tokens: Tokens, at: str) -> Iterator[Tokens]:
-    """The parts between the words or signs `at` that stand in no brackets, those without a token left out."""
-    part: Tokens = []
-    for token, depth in _with_depth(tokens):
-        if depth == 0 and token.type in (tokenize.OP, tokenize.NAME) and token.string == at:
-            if part:
-                yield part
-            part = []
-        else:
-            part.append(token)
-    if part:
-        yield part
-
-
 def _another(literal: Any) -> str:
     if literal.type == tokenize.NUMBER:
         return repr(ast.literal_eval(literal.string) + 1)
@@ -356,8 +277,8 @@ def _another(literal: Any) -> str:
 
 def _another_exception(tokens: Tokens) -> Iterator[Edits]:
     """Where an exception is named first in brackets, another one is."""
-    name = next(_split(tokens, ","))
-    ends = [place for place, (_, depth) in enumerate(_with_depth(name)) if depth < 0]
+    name = next(split(tokens, ","))
+    ends = [place for place, (_, depth) in enumerate(with_depth(name)) if depth < 0]
     name = name[: ends[0]] if ends else name
     if name and all(token.type == tokenize.NAME or token.string == "." for token in name):
         yield [Edit(name[0].start, name[-1].end, "BufferError")]
