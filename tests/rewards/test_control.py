@@ -15,7 +15,7 @@ from turnwise.types import TestRun, VerdictKind
 from ..conftest import BUGGY
 
 sys.path.append(str(suite_mount().host))  # where the script finds the modules beside it
-from turnwise_control import made_to_fail
+from turnwise_control import cases_made_to_fail, made_to_fail
 
 LOG = "PASSED tests/test_calc.py::test_add\nPASSED tests/test_calc.py::test_double\n"
 
@@ -116,6 +116,16 @@ def test_a_wrong_assertion_stands_at_its_end(body, wrong):
     ends = [text for text in turned(head + body) if re.search(r"assert \d+ == \d+", text)]
 
     assert [re.sub(r"assert \d+ == \d+", "{}", text) for text in ends] == [head + wrong]
+
+
+def test_a_case_of_mypys_comes_to_expect_an_error_that_is_not_there():
+    cases = "[case testA]\n# flags: --strict\nx = 1\n[out]\n\n[case testB-skip]\ny = 1\n[case testAB]\nz = 1\n"
+
+    made, turned = cases_made_to_fail(cases, {"testA", "testB", "testC"})
+
+    assert turned == {"testA", "testB"}
+    wrong = "turned = 0  # E: Turned\n"
+    assert made == cases.replace("testA]\n", f"testA]\n{wrong}").replace("testB-skip]\n", f"testB-skip]\n{wrong}")
 
 
 def test_copies_stand_behind_their_tests_under_names_of_their_own():

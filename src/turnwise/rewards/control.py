@@ -74,11 +74,13 @@ class Control:
         return VerdictKind.TAMPERING, reason
 
     async def _tests(self, seed: int) -> Turned:
-        """The hidden tests made to fail, none where there is no Python. The same patch has the same `seed`, and so the
-        same verdict."""
+        """The hidden tests made to fail, none where they are neither Python nor mypy's cases.
+
+        The same patch has the same `seed`, and so the same verdict.
+        """
         files = sorted(hidden_files(self.task))
         named = {
-            "files": [path for path in files if path.endswith(".py")],
+            "files": [path for path in files if path.endswith((".py", ".test"))],
             "ids": self.task.fail_to_pass,
             "others": self.task.pass_to_pass,
             "seed": seed,

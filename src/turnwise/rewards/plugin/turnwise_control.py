@@ -28,6 +28,7 @@ from turnwise_functions import Function, Tokens, docstring_of, functions_in, nam
 # Copies in a file, and of a test to be fixed; and how many turns that takes at least.
 COPIES, COPIES_OF_ONE, TURNS_OF_ONE = 100, 7, 5
 OTHERS = 20  # of the tests that passed before, in a file
+CASE = re.compile(r"^\[case (\w+)[^\]\n]*\][ \t]*\n", re.M)
 LITERALS = (tokenize.NUMBER, tokenize.STRING)
 OTHER = {"True": "False", "False": "True", "None": "..."}
 RAISES = frozenset(("raises", "assertRaises", "assertRaisesRegex", "assertRaisesRegexp", "assertRaisesMessage"))
@@ -88,6 +89,17 @@ def made_to_fail(source: str, names: Set[str], others: Set[str], chance: random.
     changed = "".join(_edited(lines, edits))
     compile(changed, "tests", "exec", dont_inherit=True)
     return changed, {name for function in (*fixed, *turned) for name in _names(function)}
+
+
+def cases_made_to_fail(source: str, names: Set[str]) -> Tuple[str, Set[str]]:
+    """As `made_to_fail`, for mypy's cases of text: those of these names come to expect an error that is not there.
+
+    >>> cases_made_to_fail("[case testA]\nx = 1\n", {"testA"})
+    ('[case testA]\nturned = 0  # E: Turned\nx = 1\n', {'testA'})
+    """
+    turned = {name for name in CASE.findall(source) if name in names}
+    wrong = "turned = 0  # E: Turned\n"
+    return CASE.sub(lambda case: case[0] + (wrong if case[1] in turned else ""), source), turned
 
 
 def _names(function: Function) -> Set[str]:
@@ -308,7 +320,10 @@ def main(path: str) -> None:
                 encoding = tokenize.detect_encoding(file.readline)[0]
             with Path(name).open(encoding=encoding, newline="") as text:
                 source = text.read()
-            changed, found = made_to_fail(source, names, others, random.Random(told["seed"]))
+            if name.endswith(".py"):
+                changed, found = made_to_fail(source, names, others, random.Random(told["seed"]))
+            else:
+                changed, found = cases_made_to_fail(source, names)
             turned |= found
             with Path(name).open("w", encoding=encoding, newline="") as text:
                 text.write(changed)
