@@ -29,6 +29,7 @@ class FixedEnvironment:
     spec: SandboxSpec
 
     async def prepare(self, task: Task) -> SandboxSpec:
+        """The specification, whatever the task."""
         return self.spec
 
     def stop(self) -> None:

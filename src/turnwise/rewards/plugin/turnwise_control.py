@@ -8,7 +8,8 @@ Run as `python -E -s -S turnwise_control.py FILE` where the tests lie, before an
 JSON, `{"files": [PATH, ...], "ids": [ID, ...], "others": [ID, ...], "seed": N}`: the files of tests, the ids of those
 to be fixed and of those that passed before, as the task's row has them, and what the choice among tests and turns
 depends on. It comes to hold a list of the names of all that took a turn themselves, as `names_of` gives them. A file
-that is no Python of this version stays as it is. Needs Python 3.6 or later, nothing else.
+that is no Python of this version stays as it is; one that does not end in ".py" has cases of mypy's. Needs Python 3.6
+or later, and of ours the module of functions beside it.
 """
 
 import ast

@@ -34,6 +34,7 @@ _NAMED = re.compile(
 )
 _PROJECT = re.compile(r"(-e|--editable)[\s=]+\.(\[[\w\s,.-]+\])?")
 _INCLUDES = re.compile(r"(-r|-c)\s*(\S+)")
+# What these install they take of today, whatever the day.
 _DEVELOPS = re.compile(r"\bsetup\.py\s+(develop|install)\b")
 _MAKES = re.compile(r"make(\s+[\w.-]+)*\s*")
 _DRY_RUN_S = 60.0
