@@ -328,9 +328,16 @@ class SuiteResult:
 
 
 class VerdictKind(StrEnum):
-    """How a verification ended. Only `RESOLVED` is paid; `INFRASTRUCTURE_FAILURE` says nothing about the patch."""
+    """How a verification ended. Only `RESOLVED` is rewarded; `INFRASTRUCTURE_FAILURE` says nothing about the patch.
+
+    swebench's rule also accepts the two after it: `RESOLVED_LOOSELY`, where a test did not do what it does with the
+    gold patch (one that must pass was skipped, say), and `SUSPECTED`, where a tripwire found the patch at odds with
+    honest work. `TAMPERING`: tests that were made to fail pass with it.
+    """
 
     RESOLVED = "resolved"
+    RESOLVED_LOOSELY = "resolved_loosely"
+    SUSPECTED = "suspected"
     UNRESOLVED = "unresolved"
     EMPTY_PATCH = "empty_patch"
     PATCH_DOES_NOT_APPLY = "patch_does_not_apply"
@@ -338,12 +345,23 @@ class VerdictKind(StrEnum):
     INFRASTRUCTURE_FAILURE = "infrastructure_failure"
     TAMPERING = "tampering"
 
+    @property
+    def is_rewarded(self) -> bool:
+        """Whether training rewards the patch."""
+        return self is VerdictKind.RESOLVED
+
+    @property
+    def scores(self) -> bool:
+        """Whether evaluation counts the task as resolved: swebench's rule."""
+        return self in (VerdictKind.RESOLVED, VerdictKind.RESOLVED_LOOSELY, VerdictKind.SUSPECTED)
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """The hidden tests' word on a patch. Outcomes by test id: "passed", "failed", "error", "skipped" or "missing".
+    """The outcome of the hidden tests for a patch.
 
-    `reason` says in a sentence why it is not resolved.
+    Outcomes by test id: "passed", "xfailed", "failed", "error", "skipped" or "missing". `reason` says in a sentence why
+    it is not rewarded, and which files of the patch were left out.
     """
 
     kind: VerdictKind
@@ -354,9 +372,14 @@ class Verdict:
     reason: str = ""
 
     @property
+    def rewarded(self) -> bool:
+        """True where training rewards the patch."""
+        return self.kind.is_rewarded
+
+    @property
     def resolved(self) -> bool:
-        """True when every FAIL_TO_PASS and PASS_TO_PASS test passed."""
-        return self.kind is VerdictKind.RESOLVED
+        """True where evaluation counts the task as resolved: swebench's rule."""
+        return self.kind.scores
 
 
 @dataclass(frozen=True)
@@ -386,8 +409,13 @@ class Trajectory:
 
     @property
     def resolved(self) -> bool:
-        """True when the hidden tests accepted the patch."""
+        """True where evaluation counts the task as resolved."""
         return self.verdict is not None and self.verdict.resolved
+
+    @property
+    def rewarded(self) -> bool:
+        """True where training rewards the patch."""
+        return self.verdict is not None and self.verdict.rewarded
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from turnwise.rewards import verify
-from turnwise.types import Task, TestRun, Verdict, VerdictKind
+from turnwise.types import Task, TestRun, Verdict
 
 from ..conftest import SmallWorld, changes, git
 
@@ -125,7 +125,7 @@ def judge(backend, channels):
     async def judge(hack: dict) -> dict[str, Verdict]:
         asked = {name: channels[name] for name in hack.get("channels", ("ours", "pytest"))}
         verdicts = await asyncio.gather(
-            *(verify_in(channel, _patch(hack, channel.world), backend) for channel in asked.values())
+            *(verify_in(channel, patch_of(hack, channel.world), backend) for channel in asked.values())
         )
         return dict(zip(asked, verdicts, strict=True))
 
@@ -136,17 +136,12 @@ async def verify_in(channel: Channel, patch: str, backend) -> Verdict:
     return await verify(channel.task, patch, backend=backend, spec=channel.world.spec, timeout_s=60)
 
 
-def misjudged(hack: dict, verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
-    """The channels that pay the hack, or that do not end with the verdict that the corpus wants."""
-    return {channel: verdict for channel, verdict in verdicts.items() if not _is_right(hack, verdict)}
+def rewarded(verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """The channels that reward the hack, or do not say why they don't."""
+    return {channel: verdict for channel, verdict in verdicts.items() if verdict.rewarded or not verdict.reason}
 
 
-def _is_right(hack: dict, verdict: Verdict) -> bool:
-    kinds = {hack["kind"]} if "kind" in hack else {VerdictKind.UNRESOLVED, VerdictKind.TAMPERING}
-    return verdict.kind in kinds and bool(verdict.reason)
-
-
-def _patch(hack: dict, world: SmallWorld) -> str:
+def patch_of(hack: dict, world: SmallWorld) -> str:
     if "patch" in hack:
         return hack["patch"].lstrip()
     added = {name: (world.spec.tree / name).read_text() + text for name, text in hack.get("append", {}).items()}

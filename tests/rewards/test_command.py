@@ -1,81 +1,61 @@
-"""Which commands are plain calls of pytest or another Python program."""
+"""Where pytest is called in a row's own test command."""
 
 import pytest
 
-from turnwise.rewards.command import read_command
+from turnwise.rewards.command import find_pytest
 
 
 @pytest.mark.parametrize(
-    ("command", "arguments", "here"),
+    ("command", "arguments", "module"),
     [
         ("pytest -rA tests/test_a.py", ("-rA", "tests/test_a.py"), False),
         ("pytest --no-header -rA -W 'ignore::x' a/b", ("--no-header", "-rA", "-W", "ignore::x", "a/b"), False),
         ("pytest -rA 'test_a.py::test_b[x;y]'", ("-rA", "test_a.py::test_b[x;y]"), False),
-        ("/opt/env/bin/py.test a", ("a",), False),
         ("PYTHONWARNINGS=ignore python3.9 -X dev -m pytest -rA", ("-rA",), True),
         ("python -Bs -mpytest -mslow a", ("-mslow", "a"), True),
+        ("export A=1 B='2 ;'\ncd a; cd b\n\nC=3 pytest x\n", ("x",), False),
+        ("cd ../elsewhere && pytest x", ("x",), False),
+        ("source env/bin/activate && pytest x", ("x",), False),
+        ("pytest a | cat", ("a",), False),
+        ("pytest a || true; exit 0", ("a",), False),
+        ("pytest $(cat files)", ("$(cat", "files)"), False),
     ],
 )
-def test_pytest_is_recognized(command, arguments, here):
-    read = read_command(command)
+def test_the_call_of_pytest_is_found(command, arguments, module):
+    call = find_pytest(command)
 
-    assert read.is_pytest
-    assert (read.arguments, read.here) == (arguments, here)
+    assert (call.arguments, call.module) == (arguments, module)
 
 
 @pytest.mark.parametrize(
-    ("command", "assignments", "folder"),
+    ("command", "replaced"),
     [
-        ("cd a/b && pytest x", (), "a/b"),
-        ("export A=1 B='2 ;'\ncd a; cd b\n\nC=3 pytest x\n", ("A=1", "B=2 ;", "C=3"), "a/b"),
-        ("export A=1; ./pytest x", ("A=1",), "."),
+        ("pytest -rA 'a b'", "python /r.py script -rA 'a b'"),
+        ("/opt/env/bin/py.test a", "/opt/env/bin/python /r.py script a"),
+        ("export A=$B; cd x && C=3 python -W error -m pytest x > log 2>&1", "export A=$B; cd x && C=3 python -W error "
+         "/r.py module x > log 2>&1"),
     ],
-)
-def test_changes_of_folder_and_environment_come_first(command, assignments, folder):
-    read = read_command(command)
-
-    assert (read.arguments, read.assignments, read.folder) == (("x",), assignments, folder)
-
-
-@pytest.mark.parametrize(
-    ("command", "program"),
-    [
-        ("./tests/runtests.py --verbosity 2 admin", ("./tests/runtests.py",)),
-        ("PYTHONWARNINGS='ignore::UserWarning' bin/test -C --verbose a.py", ("bin/test",)),
-        ("python -W error -m unittest -v a.b", ("-m", "unittest")),
-        ("python setup.py test", ("setup.py",)),
-    ],
-)
-def test_other_python_programs_are_recognized(command, program):
-    read = read_command(command)
-
-    assert read.program == program
-    assert not read.is_pytest
+)  # fmt: skip
+def test_nothing_but_the_call_is_replaced(command, replaced):
+    assert find_pytest(command).replaced_by("/r.py") == replaced
 
 
 @pytest.mark.parametrize(
     "command",
     [
         "pytest a; pytest b",
-        "pytest a; exit 0",
-        "cd a && pytest || true",
-        "cd a & pytest",
-        "cd /elsewhere && pytest",
-        "cd ../elsewhere && pytest",
-        "cd - && pytest",
-        "export A=$B; pytest",
-        "source env/bin/activate && pytest",
-        "&&",
-        "pytest $(cat files)",
-        "pytest tests/*.py",
         "pytest a\npytest b",
         "tox --current-env -epy39 -- a.py",
         "python -c 'import pytest'",
         "python -I -m pytest",
         "python -Wd",
-        "pytest 'unclosed",
+        "./tests/runtests.py pytest",
+        "echo pytest",
+        "pytest 'unclosed; pytest",
+        "&&",
         "",
     ],
 )
-def test_all_else_is_for_a_shell(command):
-    assert read_command(command) is None
+def test_of_other_commands_nothing_is_recorded(command):
+    call = find_pytest(command)
+    assert call is None or command.startswith("pytest 'unclosed")

@@ -7,8 +7,8 @@ from swebench.harness.grading import get_eval_report
 from swebench.types import TestSpec
 
 from turnwise.errors import InputError
-from turnwise.rewards.grading import Grader, forged_marker, whole_log
-from turnwise.rewards.suite import read_record
+from turnwise.rewards.grading import Grader, whole_log
+from turnwise.rewards.record import Record
 from turnwise.types import TestRun
 
 IDS = ("t.py::a", "t.py::b[x")
@@ -59,18 +59,18 @@ def test_outcomes_by_test(task):
 
     grade = Grader(task, task.test_run).of_log(log)
 
-    assert grade.outcomes == {"t.py::a": "passed", "t.py::b[x": "failed", "t.py::c": "skipped"}
+    assert grade.outcomes == {"t.py::a": "xfailed", "t.py::b[x": "failed", "t.py::c": "skipped"}
     assert grade.satisfied == {"t.py::a", "t.py::c"}
 
 
 def test_structured_outcomes_are_graded_under_the_parsers_names(task):
-    rows = '{"id": "t.py::a", "outcome": "passed"}\n{"id": "t.py::b[x y]", "outcome": "passed"}\n'
-    worse = rows + '{"id": "t.py::b[x z]", "outcome": "failed"}\n{"id": "t.py::c", "outcome": "skipped"}\n'
+    outcomes = {"t.py::a": "passed", "t.py::b[x y]": "passed"}
+    worse = {**outcomes, "t.py::b[x z]": "failed", "t.py::c": "skipped"}
 
     grader = Grader(task, task.test_run)
 
-    assert grader.of_record(read_record(rows, b""), "PASSED {}").satisfied == set(IDS)
-    assert grader.of_record(read_record(worse, b""), "PASSED {}").satisfied == {"t.py::a", "t.py::c"}
+    assert grader.of_record(Record(outcomes)).satisfied == set(IDS)
+    assert grader.of_record(Record(worse)).satisfied == {"t.py::a", "t.py::c"}
 
 
 @pytest.mark.parametrize("line", ["ERROR:", "FAIL:"])
@@ -81,7 +81,7 @@ def test_a_line_at_which_the_parser_breaks_resolves_nothing(task, line):
     grade = grader.of_log(whole_log(f"test_a (t.A) ... ok\n{line}\n", 0))
 
     assert (grade.resolved, grade.found, grade.satisfied) == (False, False, frozenset())
-    assert grader.contradictions(f"{line}\n") == set()
+    assert grader.of_record(Record({line: "passed"})).satisfied == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,3 @@ def test_a_line_at_which_the_parser_breaks_resolves_nothing(task, line):
 def test_what_swebench_does_not_know_is_refused(task, run, field):
     with pytest.raises(InputError, match=f"small__calc-1: {field}"):
         Grader(task, run)
-
-
-def test_a_marker_of_the_harness_is_found():
-    assert forged_marker("a\n>>>>> Test Exit Code: 0\n") == ">>>>> Test Exit Code:"
-    assert forged_marker(">>>>> text") == ""

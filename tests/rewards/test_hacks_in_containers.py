@@ -1,4 +1,4 @@
-"""Every hack of the corpus again, where the sandbox is a container or a pod."""
+"""A sample of the corpus where the sandbox is a container or a pod: the judge is the same there."""
 
 from collections.abc import AsyncIterator
 
@@ -7,9 +7,9 @@ import pytest
 from turnwise.sandbox import SandboxBackend
 
 from ..sandbox.conftest import make_backend
-from .conftest import HACKS, misjudged, verify_in
+from .conftest import HACKS, rewarded, verify_in
 
-EVERYWHERE = {name: hack for name, hack in HACKS.items() if not hack.get("local")}
+SAMPLE = dict(sorted(HACKS.items())[::12])
 
 
 @pytest.fixture(params=["docker", "kubernetes"])
@@ -19,14 +19,12 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBacken
     await backend.close()
 
 
-async def test_every_channel_pays_the_right_fix(channels, backend):
+async def test_every_channel_rewards_the_right_fix(channels, backend):
     for name, channel in channels.items():
         verdict = await verify_in(channel, channel.task.patch, backend)
-        assert verdict.resolved, (name, verdict)
+        assert verdict.rewarded, (name, verdict)
 
 
-@pytest.mark.parametrize("hack", EVERYWHERE.values(), ids=EVERYWHERE)
-async def test_a_hack_is_not_paid(judge, hack):
-    """By the first of its channels alone: how a channel judges does not depend on where the sandbox is."""
-    first = hack.get("channels", ("ours",))[:1]
-    assert misjudged(hack, await judge({**hack, "channels": first})) == {}
+@pytest.mark.parametrize("hack", SAMPLE.values(), ids=SAMPLE)
+async def test_a_hack_is_not_rewarded(judge, hack):
+    assert rewarded(await judge({**hack, "channels": hack["channels"][:1]})) == {}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from turnwise.rewards.suite import read_record, results_path, suite_command, supervised_command, with_suite
+from turnwise.rewards.suite import SupervisedRun, recorded_command, suite_command, with_suite
+from turnwise.types import TestRun
 
 BY_PYTEST = """
 import builtins, functools, unittest
@@ -52,6 +53,16 @@ class TestUnit(unittest.TestCase):
     @pytest.mark.skip
     def test_marked(self): pass
 """
+EXPECTED = {
+    "test_decorated": "passed",
+    "test_patches": "passed",
+    "test_skips": "skipped",
+    "test_lacks_a_module": "skipped",
+    "test_marked_parameter[2]": "passed",
+    "test_fails_as_expected": "xfailed",
+    "test_marked_by_its_fixture": "xfailed",
+    "test_of_class": "skipped",
+}
 BY_UNITTEST = """
 import unittest
 
@@ -61,7 +72,7 @@ class CalcTest(unittest.TestCase):
     @unittest.skip("a")
     def test_skipped(self): pass
     @unittest.expectedFailure
-    def test_fails_as_expected(self): self.fail()
+    def test_fails_in_a_class(self): self.fail()
     def test_asserts(self):
         with self.subTest(a=1):
             with self.assertRaises(ValueError):
@@ -91,22 +102,20 @@ class ClassTest(unittest.TestCase):
 """
 
 
-@pytest.mark.parametrize("way", ["ours", "pytest", "unittest"])
-async def test_honest_tests_raise_no_alarm(way, small_world, backend):
-    path, files = results_path(), ["tests/test_honest.py", "tests/test_unit.py"]
-    words = {
-        "pytest": ["pytest", "own", "", "-rA", "--doctest-modules", *files],
-        "unittest": ["script", "", "", "-m", "unittest", files[1]],
-    }
-    command = suite_command(path, files) if way == "ours" else supervised_command([path, "-", *words[way]])
+@pytest.mark.parametrize("way", ["ours", "pytest"])
+async def test_honest_tests_end_as_pytest_says(way, small_world, backend):
+    files = ["tests/test_honest.py", "tests/test_unit.py"]
+    run = TestRun(f"pytest -rA --doctest-modules {' '.join(files)}", "parse_log_pytest")
+    command = suite_command(files) if way == "ours" else recorded_command(run)
     async with backend.create(with_suite(small_world.spec)) as sandbox:
         await sandbox.write("/testbed/tests/test_honest.py", BY_PYTEST.encode())
         await sandbox.write("/testbed/tests/test_unit.py", BY_UNITTEST.encode())
-        done = await sandbox.exec(command, 60)
-        record = read_record((await sandbox.read(path)).decode(), b"")
+        await sandbox.write("/tmp/secret", b"secret")
+        record, log = await SupervisedRun(b"secret", "/tmp/secret").run(sandbox, command, 60)
 
-    assert record.alarms == (), done.output
+    assert record.sealed, log
     assert record.finished
-    assert len(record.suite.outcomes) >= 8
-    failed = {name for name, outcome in record.suite.outcomes.items() if outcome in ("failed", "error")}
+    words = {name.rpartition("::")[2]: outcome for name, outcome in record.outcomes.items()}
+    assert {name: words[name] for name in EXPECTED} == EXPECTED, log
+    failed = {name for name, outcome in record.outcomes.items() if outcome in ("failed", "error")}
     assert all("inner" in name or "asynchronous" in name for name in failed), failed

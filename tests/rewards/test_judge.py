@@ -1,60 +1,67 @@
-"""From a run to the verdict, where the log and the structured outcomes do not say the same."""
+"""From a run to the verdict, where the log and the record do not say the same."""
 
 from dataclasses import replace
-from hashlib import blake2b
 
 import pytest
 
-from turnwise.rewards.command import read_command
 from turnwise.rewards.grading import Grader
-from turnwise.rewards.judge import Run, judge
-from turnwise.rewards.suite import Record
-from turnwise.types import ExecResult, SuiteResult, TestRun, VerdictKind
+from turnwise.rewards.judge import judge
+from turnwise.rewards.record import Record
+from turnwise.rewards.trial import AppliedPatch, Run
+from turnwise.types import TestRun, VerdictKind
 
-TEST = "test_add (tests.CalcTest)"
-# What unittest prints before Python 3.11 where a sub-test fails and something prints a line.
-LOG = f"{TEST} ... said\nok, said the code under test\nFAIL: test_add (tests.CalcTest) (a=2)\nFAILED (failures=1)\n"
-
-
-def run_of(in_sub_tests: frozenset[str]) -> Run:
-    log = LOG.encode()
-    suite = SuiteResult({TEST: "failed"}, 0, "", False, 0.0)
-    digest = blake2b(log, digest_size=16).hexdigest()
-    record = Record(suite, (), 1, True, True, True, digest, {TEST: [TEST]}, in_sub_tests)
-    return Run(ExecResult("", 1, 0.1), record, log, read_command("./tests/runtests.py a"))
+ADD, DOUBLE = "tests/test_calc.py::test_add", "tests/test_calc.py::test_double"
+LOG = f"PASSED {ADD}\nPASSED {DOUBLE}\n"
+WHOLE = Record({ADD: "passed", DOUBLE: "passed"}, exit_code=0, finished=True, sealed=True)
 
 
-@pytest.mark.parametrize(
-    ("in_sub_tests", "kind"),
-    [(frozenset(), VerdictKind.TAMPERING), (frozenset({TEST}), VerdictKind.UNRESOLVED)],
-)
-def test_a_log_that_claims_a_failed_test_is_forged_unless_sub_tests_failed(small_world, in_sub_tests, kind):
-    run = TestRun("./tests/runtests.py a", "parse_log_django")
-    task = replace(small_world.task, test_run=run, fail_to_pass=(TEST,), pass_to_pass=())
+@pytest.fixture
+def judged(small_world):
+    run = TestRun("pytest -rA tests/test_calc.py", "parse_log_pytest")
+    task = replace(small_world.task, test_run=run)
 
-    verdict = judge(task, run_of(in_sub_tests), Grader(task, run))
+    def judged(record: Record, log: str = LOG, left_out: tuple[str, ...] = ()):
+        return judge(task, Run(record, log, AppliedPatch({}, left_out)), Grader(task, run))
 
-    assert verdict.kind is kind
-    assert verdict.reason == f"the log claims passed for {TEST}, which ended failed"
+    return judged
+
+
+def test_a_log_that_the_record_confirms_is_rewarded(judged):
+    assert judged(WHOLE).kind is VerdictKind.RESOLVED
 
 
 @pytest.mark.parametrize(
-    ("sealed", "timed_out", "kind", "reason"),
+    ("record", "reason"),
     [
-        (True, False, VerdictKind.TAMPERING, "the log is not what the tests printed"),
-        (False, False, VerdictKind.UNRESOLVED, "the process that watches the tests was ended before its time"),
-        (False, True, VerdictKind.TESTS_TIMED_OUT, "the tests did not end in time"),
+        (replace(WHOLE, outcomes={ADD: "failed", DOUBLE: "passed"}), f"the log says that {ADD} passed, and pytest"),
+        (replace(WHOLE, outcomes={ADD: "passed"}), f"the log says that {DOUBLE} passed, and pytest reported it as mis"),
+        (replace(WHOLE, finished=False), "pytest was ended from within (exit code 0), before its end"),
     ],
 )
-def test_why_there_is_no_log_is_told(small_world, sealed, timed_out, kind, reason):
-    command = TestRun("./tests/runtests.py a", "parse_log_django")
-    task = replace(small_world.task, test_run=command, fail_to_pass=(TEST,), pass_to_pass=())
-    run = run_of(frozenset())
-    assert run.record is not None
-    done = replace(run.done, timed_out=timed_out)
+def test_a_log_that_the_record_does_not_confirm_scores_but_is_not_rewarded(judged, record, reason):
+    verdict = judged(record)
 
-    verdict = judge(
-        task, replace(run, done=done, log=None, record=replace(run.record, sealed=sealed)), Grader(task, command)
+    assert verdict.kind is VerdictKind.RESOLVED_LOOSELY
+    assert verdict.reason.startswith(reason)
+    assert (verdict.resolved, verdict.rewarded) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("record", "kind", "reason"),
+    [
+        (replace(WHOLE, timed_out=True), VerdictKind.TESTS_TIMED_OUT, "the tests did not end in time"),
+        (replace(WHOLE, sealed=False), VerdictKind.UNRESOLVED, "the process that watches the tests was ended"),
+        (replace(WHOLE, leftover=2), VerdictKind.UNRESOLVED, "2 processes that the tests left running"),
+    ],
+)
+def test_a_run_whose_record_is_not_valid_counts_for_nothing(judged, record, kind, reason):
+    verdict = judged(record)
+
+    assert (verdict.kind, verdict.resolved) == (kind, False)
+    assert verdict.reason.startswith(reason)
+
+
+def test_what_was_left_out_of_the_patch_is_named(judged):
+    assert judged(WHOLE, left_out=("conftest.py",)).reason == (
+        "left out of the patch, as files that steer tests: conftest.py"
     )
-
-    assert (verdict.kind, verdict.reason.startswith(reason)) == (kind, True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from turnwise.rewards import verify
-from turnwise.types import TestRun, VerdictKind
+from turnwise.types import TestRun
 
 from .conftest import TESTS_OF_A_RUNNER
 
@@ -62,34 +62,38 @@ def task(small_world, request):
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"),
+    ("code", "rewarded"),
     [
-        ("def add(a, b):\n    return a + b\n", VerdictKind.RESOLVED),
-        (REWRITING, VerdictKind.TAMPERING),
-        (TAKING_THE_PLACE, VerdictKind.TAMPERING),
+        ("def add(a, b):\n    return a + b\n", True),
+        (REWRITING, False),
+        (TAKING_THE_PLACE, False),
     ],
     ids=["fix", "rewriting", "taking the place"],
 )
-async def test_a_test_file_put_in_place_by_the_code_under_test_is_tampering(small_world, backend, task, code, kind):
+async def test_a_test_file_put_in_place_by_the_code_under_test_is_not_rewarded(
+    small_world, backend, task, code, rewarded
+):
     text = (small_world.spec.tree / "calc.py").read_text()
     easy = {"test_calc.py": CALC, "test_unit.py": UNIT}
     added = {name: text.replace("assert ", "assert 1 or ") for name, text in easy.items()}
     patch = small_world.diff({"calc.py": text + code, **(added if code == TAKING_THE_PLACE else {})})
 
     verdict = await verify(task, patch, backend=backend, spec=small_world.spec, timeout_s=60)
-    assert verdict.kind is kind, verdict
+    assert verdict.rewarded is rewarded, verdict
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"),
-    [("", VerdictKind.RESOLVED), (REWRITING_A_HELPER, VerdictKind.TAMPERING)],
+    ("code", "rewarded"),
+    [("", True), (REWRITING_A_HELPER, False)],
     ids=["fix", "rewriting"],
 )
-async def test_a_helper_of_the_tests_that_the_code_under_test_rewrites_is_tampering(runner_world, backend, code, kind):
+async def test_a_helper_of_the_tests_that_the_code_under_test_rewrites_is_not_rewarded(
+    runner_world, backend, code, rewarded
+):
     task = replace(runner_world.task, test_patch=runner_world.diff({"tests/test_calc.py": TESTS_OF_A_RUNNER}))
     text = (runner_world.spec.tree / "calc.py").read_text()
     body = "5" if code else "a + b"
     patch = runner_world.diff({"calc.py": f"{text}\ndef add(a, b):\n    return {body}\n{code}"})
 
     verdict = await verify(task, patch, backend=backend, spec=runner_world.spec, timeout_s=60)
-    assert verdict.kind is kind, verdict
+    assert verdict.rewarded is rewarded, verdict

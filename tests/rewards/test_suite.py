@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from turnwise.rewards import FreshSuiteRunner, run_suite, with_suite
-from turnwise.rewards.suite import read_record
 from turnwise.types import SuiteResult
 
 CALC = """\
@@ -203,34 +202,3 @@ async def test_the_order_of_sets_is_the_same_in_every_run(suite):
     messages = {(await suite(files)).failures["test_it.py::test_it"].message for _ in range(3)}
 
     assert len(messages) == 1
-
-
-def test_a_line_cut_short_is_passed_over():
-    whole = '{"id": "t.py::a", "outcome": "passed"}\n'
-
-    assert read_record(whole + whole[:20], b"").suite.outcomes == {"t.py::a": "passed"}
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        '{"id": "t.py::b"}',
-        '{"id": ["t.py::b"], "outcome": "passed"}',
-        '{"id": "t.py::b", "outcome": "paid"}',
-        '{"id": "t.py::b", "outcome": "failed", "failure": {}}',
-        '{"end": 3}',
-        "[" * 100_000,
-        "1" * 5_000,
-    ],
-)
-def test_a_record_that_others_wrote_to_holds_no_more_than_its_rows(line):
-    record = read_record('{"id": "t.py::a", "outcome": "passed"}\n' + line, b"")
-
-    assert record.suite.outcomes == {"t.py::a": "passed"}
-    assert (record.sealed, record.finished, record.alarms) == (False, False, ())
-
-
-def test_half_a_character_is_shown_as_what_can_be_written():
-    record = read_record('{"alarm": "\\ud800 was replaced"}', b"")
-
-    assert record.alarms == ("? was replaced",)

@@ -159,6 +159,7 @@ async def test_what_steers_the_tests_cannot_be_forged(small_world, judge, forged
 
     assert verdict.kind is VerdictKind.UNRESOLVED, verdict.log
     assert verdict.fail_to_pass["tests/test_calc.py::test_add"] in ("failed", "missing", "error")
+    assert all(name in verdict.reason for name in forged if "conftest" in name or name.startswith("tests/"))
 
 
 async def test_a_right_fix_counts_although_the_agent_spoiled_test_files(small_world, judge):
@@ -206,8 +207,8 @@ def binary_patch(small_world, tmp_path) -> str:
     (root / "data.bin").write_bytes(bytes(range(256)))
     (root / "run.sh").write_text("#!/bin/sh\n")
     (root / "run.sh").chmod(0o755)
-    check = "from pathlib import Path\nassert Path('/testbed/data.bin').read_bytes() == bytes(range(256))\n"
-    check += "assert Path('/testbed/run.sh').stat().st_mode & 0o111\n"
+    check = "from pathlib import Path\nassert Path(__file__).with_name('data.bin').read_bytes() == bytes(range(256))\n"
+    check += "assert Path(__file__).with_name('run.sh').stat().st_mode & 0o111\n"
     (root / "calc.py").write_text(check + FIXED)
     subprocess.run(["git", "add", "-A"], cwd=root, check=True)
     diff = ["git", "diff", "--cached", "--binary", "--no-renames"]

@@ -161,7 +161,7 @@ class Run:
     def _rates(self, purpose: str, stage: str | None = None) -> Rates:
         ended = self.journal.episodes(stage, purpose)
         return Rates.count(
-            (each.key.task_id, each.resolved) for each in ended if not each.stop_reason.is_infrastructure
+            (each.key.task_id, each.rewarded) for each in ended if not each.stop_reason.is_infrastructure
         )
 
 

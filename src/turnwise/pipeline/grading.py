@@ -26,7 +26,7 @@ from turnwise.evaluation import (
 from turnwise.pipeline.context import RUN
 from turnwise.pipeline.progress import Phase, Progress
 from turnwise.pipeline.recipe import SandboxTable
-from turnwise.pipeline.workshop import open_backend, open_environments
+from turnwise.pipeline.workshop import open_backend, open_environments, open_verification
 from turnwise.rewards import require_graders
 from turnwise.rollout import Environments, Verifier
 from turnwise.sandbox import SandboxBackend
@@ -101,10 +101,9 @@ async def _grade_all(
     progress: Progress,
 ) -> None:
     verifier = Verifier(
-        backend,
+        open_verification(backend, sandbox),
         environments,
         journal,
-        timeout_s=sandbox.verify_timeout_s,
         retries=sandbox.retries,
         at_once=sandbox.verifications,
     )
@@ -122,7 +121,7 @@ async def _grade(task: Task, journal: Journal, verifier: Verifier, phase: Phase,
         if isinstance(verdict, StopReason):
             journal.finish_episode(key, verdict, episode.patch)
         else:
-            journal.record_rewards(key, {"resolved": float(verdict.resolved)})
+            journal.record_rewards(key, {"resolved": float(verdict.rewarded)})
     failed = {cause: count - before.get(cause, 0) for cause, count in journal.failures_by_cause().items()}
     phase.episode(_stored(journal, key).trajectory(), resumed, failed)
 

@@ -10,8 +10,8 @@ from turnwise.types import Trajectory
 
 
 def kept_in_order(trajectories: Sequence[Trajectory], seed: int) -> list[Trajectory]:
-    """The resolved ones, shuffled: in the order of the collection a batch would hold few tasks of one package."""
-    kept = [trajectory for trajectory in trajectories if trajectory.resolved]
+    """The rewarded ones, shuffled: in the order of the collection a batch would hold few tasks of one package."""
+    kept = [trajectory for trajectory in trajectories if trajectory.rewarded]
     random.Random(f"{seed}/kept").shuffle(kept)
     return kept
 

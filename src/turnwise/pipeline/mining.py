@@ -11,7 +11,7 @@ from turnwise.errors import InputError
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.validation import BuiltEnvironments, Gate, SandboxTrials, refused
 from turnwise.pipeline.workshop import open_backend, open_store
-from turnwise.rewards import outcomes, read_command, require_graders
+from turnwise.rewards import find_pytest, outcomes, require_graders
 from turnwise.store.lock import lock_run
 from turnwise.tasks import check_task
 from turnwise.tasks.filters import Step
@@ -60,8 +60,8 @@ class Mining:
     def __post_init__(self) -> None:
         if not self.test_command:
             return
-        command = read_command(self.test_command)
-        if command is None or not command.is_pytest or command.folder != ".":
+        command = find_pytest(self.test_command)
+        if command is None or re.search(r"\bcd\b", command.before):
             raise InputError(f"test command {self.test_command!r}: should be one plain call of pytest")
         if "-rA" not in command.arguments:  # by which the log names what passed
             raise InputError(f"test command {self.test_command!r}: lacks -rA, without which its log can't be graded")

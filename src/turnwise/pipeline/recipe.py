@@ -127,6 +127,12 @@ class SandboxTable(Table):
     request_memory_mb: int = Field(default=2_048, ge=1)
 
 
+class RewardsTable(Table):
+    """`[rewards]`: `tripwires` names the rules of turnwise/rewards/tripwires.toml that hold (left out: all of them)."""
+
+    tripwires: tuple[str, ...] | None = Field(default=None, strict=False)
+
+
 class PolicyTable(Table):
     """`[policy]`: what samples. `concurrency` is episodes at once; `threads` 0 leaves torch its own setting."""
 
@@ -222,6 +228,7 @@ class Recipe(Table):
     tasks: TasksTable = TasksTable()
     agent: AgentTable = AgentTable()
     sandbox: SandboxTable = SandboxTable()
+    rewards: RewardsTable = RewardsTable()
     policy: PolicyTable = PolicyTable()
     trainer: TrainerTable = TrainerTable()
     stages: tuple[Stage, ...] = Field(default=(), strict=False)

@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 from turnwise.errors import ImageError, InfrastructureError, InputError, SandboxError, TaskError
 from turnwise.files import require_regular
 from turnwise.pipeline.recipe import SandboxTable
-from turnwise.pipeline.workshop import open_backend, open_store, sandbox_limits
-from turnwise.rewards import read_command, require_graders, verify
+from turnwise.pipeline.workshop import open_backend, open_store, open_verification, sandbox_limits
+from turnwise.rewards import find_pytest, require_graders
 from turnwise.rollout import Environments
 from turnwise.sandbox import Sandbox, SandboxBackend
 from turnwise.store.lock import lock_run
@@ -140,13 +140,16 @@ class SandboxTrials:
         spec = replace(self.spec, network=network)
 
         async def once() -> Verdict:
-            timeout_s = self.settings.verify_timeout_s
-            verdict = await verify(self.task, patch, backend=self.backend, spec=spec, timeout_s=timeout_s)
+            verdict = await open_verification(self.backend, self.settings).verdict(self.task, patch, spec)
             if verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE:
                 raise SandboxError(verdict.reason)
             return verdict
 
         return await self.persistently(once)
+
+    async def variants(self) -> int:
+        verification = open_verification(self.backend, self.settings)
+        return await self.persistently(lambda: verification.make_variants(self.task, self.spec))
 
     async def leaks(self) -> Sequence[str]:
         return await self.persistently(self._leaks)
@@ -199,8 +202,8 @@ def refused(task: Task, fault: Fault, reason: str, build_s: float = 0.0) -> Gate
 
 def _log_alone(task: Task) -> str:
     """A word on a test command whose outcomes are not recorded, which a patch can print (docs/tasks.md)."""
-    told_by_log = task.test_run is not None and read_command(task.test_run.command) is None
-    return "its test command is judged by its log alone" if told_by_log else ""
+    only_log = task.test_run is not None and find_pytest(task.test_run.command) is None
+    return "its test command is judged by its log alone" if only_log else ""
 
 
 def _last_line(done: ExecResult) -> str:

@@ -1,7 +1,7 @@
 """From a recipe to what it names: tasks, policy, sandboxes, collectors, trainers. Only here are backends chosen."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from turnwise.errors import CheckpointError, InputError, TaskError, TaskFailure
 from turnwise.pipeline.chat_table import ChatTable
 from turnwise.pipeline.recipe import ALL_SPLITS, Recipe, RftStage, RlStage, SandboxTable
 from turnwise.policy import ChatPolicy, Endpoint, Policy
-from turnwise.rewards import require_graders
+from turnwise.rewards import References, Verification, chosen_rules, require_graders
 from turnwise.rollout import Collector, Environments
 from turnwise.sandbox import (
     DockerBackend,
@@ -107,6 +107,7 @@ class Workshop:
     renderer: Renderer
     backend: SandboxBackend
     environments: Environments
+    verification: Verification
     train_tasks: list[Task]
     heldout_tasks: list[Task]
 
@@ -122,7 +123,7 @@ class Workshop:
             concurrency=self.recipe.policy.concurrency,
             seed=self.recipe.run.seed,
             verifications=self.recipe.sandbox.verifications,
-            verify_timeout_s=self.recipe.sandbox.verify_timeout_s,
+            verification=self.verification,
             retries=self.recipe.sandbox.retries,
             length_threshold=stage.length_threshold if isinstance(stage, RlStage) else None,
         )
@@ -144,13 +145,16 @@ def open_workshop(recipe: Recipe, journal: Journal, weights: str, environments: 
     require_gate(train_tasks, recipe.tasks.gate)
     heldout_tasks = split_tasks(recipe, recipe.tasks.heldout_split)
     require_graders([*train_tasks, *heldout_tasks])
+    chosen_rules(recipe.rewards.tripwires)
     renderer, policy = _open_policy(recipe, journal, weights)
+    backend = open_backend(recipe.sandbox)
     return Workshop(
         recipe=recipe,
         journal=journal,
         renderer=renderer,
         policy=policy,
-        backend=open_backend(recipe.sandbox),
+        backend=backend,
+        verification=open_verification(backend, recipe.sandbox, recipe.rewards.tripwires),
         environments=open_environments(recipe.sandbox, recipe.tasks.repos, environments),
         train_tasks=train_tasks,
         heldout_tasks=heldout_tasks,
@@ -172,6 +176,18 @@ def open_backend(sandbox: SandboxTable) -> SandboxBackend:
         )
         return KubernetesBackend(base_image=sandbox.base_image, settings=settings)
     return LocalBackend()
+
+
+def open_verification(
+    backend: SandboxBackend, sandbox: SandboxTable, tripwires: Sequence[str] | None = None
+) -> Verification:
+    """Verification under the table's time-out, with these tripwires (None: all). Raises InputError for an unknown one.
+
+    Mutated tests are kept in the cache folder, for all runs.
+    """
+    timeout_s = sandbox.verify_timeout_s
+    references = References(backend, timeout_s, default_cache_dir() / "variants")
+    return Verification(backend, timeout_s=timeout_s, tripwires=tripwires, references=references)
 
 
 def open_environments(

@@ -1,126 +1,100 @@
-"""A row's own test command, read: whether it is pytest or another Python program that we can look into as it runs."""
+"""Finds the call of pytest in a row's own test command, so that our recorder can stand in its place."""
 
 import re
 import shlex
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from dataclasses import dataclass
 
-_PIECE = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.|&&|.", re.DOTALL)
-# What a shell would do more with than split it into words.
-_SHELL = re.compile(r"[;&|<>$`(){}*?~\n#!]")
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+# Quoted text, escaped characters, and the operators that end a simple command; anything else is a character.
+_PIECE = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.|&&|\|\||[;\n|&]|.", re.DOTALL)
+_ENDS = ("&&", "||", ";", "\n", "|", "&")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _PYTHON = re.compile(r"(?:.*/)?python[\d.]*")
-# Python's options before the program, but for those that would keep our own modules from being found (-I, -P).
-_FLAG = re.compile(r"-[BbdEOqsSuvx]+|-[WX].*")
+_PYTHON_FLAG = re.compile(r"-[BbdEOqsSuvx]+|-[WX].*")
 _PYTEST = re.compile(r"(?:.*/)?(?:pytest|py\.test)")
 
 
 @dataclass(frozen=True)
-class PythonCommand:
-    """A command that is one plain call of a Python program.
+class PytestCall:
+    """A test command with one call of pytest in it: `before` and `after` are the text around the words that call it.
 
-    `program` is "pytest", or what is run: ("-m", "unittest"), ("tests/runtests.py",). `here`: whether the current
-    directory is importable, as `python -m pytest` has it and `pytest` has not. `folder`: where it runs, told from the
-    repository's root; "." is the root.
+    `python` are the words that call Python. `module`: it is called as `python -m pytest`, which makes the current
+    directory importable, as `pytest` does not. `arguments` are pytest's.
 
-    >>> read_command("A=1 python -W ignore -m pytest -rA tests")  # doctest: +NORMALIZE_WHITESPACE
-    PythonCommand(assignments=('A=1',), python=('python', '-W', 'ignore'), program=('pytest',),
-                  arguments=('-rA', 'tests'), here=True, folder='.')
+    >>> find_pytest("A=1 python -W ignore -m pytest -rA tests")  # doctest: +NORMALIZE_WHITESPACE
+    PytestCall(before='A=1 ', python=('python', '-W', 'ignore'), module=True, after=' -rA tests',
+               arguments=('-rA', 'tests'))
     """
 
-    assignments: tuple[str, ...]
+    before: str
     python: tuple[str, ...]
-    program: tuple[str, ...]
+    module: bool
+    after: str
     arguments: tuple[str, ...]
-    here: bool
-    folder: str = "."
 
-    @property
-    def is_pytest(self) -> bool:
-        """Whether it is pytest that runs."""
-        return self.program == ("pytest",)
+    def replaced_by(self, script: str, option: str = "") -> str:
+        """The command in which a script is run instead, which gets "module" or "script", `option` behind that, and
+        pytest's arguments."""
+        words = shlex.join([*self.python, script, ("module" if self.module else "script") + option])
+        return f"{self.before}{words}{self.after}"
 
 
-def read_command(command: str) -> PythonCommand | None:
-    """The command's pieces; None where it is anything else than one plain call of a Python program.
+def find_pytest(command: str) -> PytestCall | None:
+    """The command's one call of pytest; None where there is none, or more than one.
 
-    That call may come after changes of the folder and of the environment.
-
-    >>> read_command("pytest -rA tests/test_api.py").arguments
-    ('-rA', 'tests/test_api.py')
-    >>> read_command("./tests/runtests.py --verbosity 2 admin").program
-    ('./tests/runtests.py',)
-    >>> read_command("export CI=1; cd tests && pytest").folder
-    'tests'
-    >>> read_command("pytest a; pytest b") is None, read_command("tox -e py39") is None
+    >>> find_pytest("export CI=1; cd tests && pytest -x").before
+    'export CI=1; cd tests && '
+    >>> find_pytest("pytest a; pytest b") is None, find_pytest("tox -e py39") is None
     (True, True)
     """
-    *before, last = _steps(command) or [""]
-    assignments: tuple[str, ...] = ()
-    folder = "."
-    for step in before:
-        words = [] if _needs_shell(step) else shlex.split(step)
-        if words[:1] == ["export"] and all(_ASSIGNMENT.fullmatch(word) for word in words[1:]):
-            assignments += tuple(words[1:])
-        elif words[:1] == ["cd"] and len(words) == 2 and _is_below(words[1]):
-            folder = str(PurePosixPath(folder, words[1]))
-        else:
-            return None
-    read = None if _needs_shell(last) else _by_program(last)
-    return read and replace(read, assignments=(*assignments, *read.assignments), folder=folder)
+    found = [call for start, text in _simple_commands(command) if (call := _call(command, start, text)) is not None]
+    return found[0] if len(found) == 1 else None
 
 
-def _steps(command: str) -> list[str]:
-    """What the command does one after the other."""
-    steps = [""]
+def _simple_commands(command: str) -> list[tuple[int, str]]:
+    """The simple commands of a shell's text, each with its place."""
+    found, place = [(0, "")], 0
     for piece in _PIECE.findall(command):
-        if piece in ("&&", ";", "\n"):
-            steps.append("")
+        place += len(piece)
+        if piece in _ENDS:
+            found.append((place, ""))
         else:
-            steps[-1] += piece
-    return [step for step in steps if step.strip()]
+            found[-1] = (found[-1][0], found[-1][1] + piece)
+    return found
 
 
-def _is_below(folder: str) -> bool:
-    path = PurePosixPath(folder)
-    return not path.is_absolute() and ".." not in path.parts and not folder.startswith("-")
-
-
-def _by_program(command: str) -> PythonCommand | None:
-    words = shlex.split(command)
-    count = next((i for i, word in enumerate(words) if not _ASSIGNMENT.fullmatch(word)), len(words))
-    assignments, words = tuple(words[:count]), words[count:]
-    if not words:
+def _call(command: str, start: int, text: str) -> PytestCall | None:
+    words = [(match.start(), match[0]) for match in re.finditer(r"(?:'[^']*'|\"[^\"]*\"|\\.|[^\s'\"\\])+", text)]
+    plain = [_plain(word) for _, word in words]
+    first = next((i for i, (_, word) in enumerate(words) if not _ASSIGNMENT.match(word)), len(words))
+    if first == len(words):
         return None
-    if _PYTEST.fullmatch(words[0]):
-        return PythonCommand(assignments, ("python",), ("pytest",), tuple(words[1:]), here=False)
-    if _PYTHON.fullmatch(words[0]):
-        return _by_interpreter(assignments, words)
-    if "/" in words[0] and not words[0].startswith("/"):
-        return PythonCommand(assignments, ("python",), (words[0],), tuple(words[1:]), here=False)
-    return None
+    last, python, module = _program(plain, first)
+    if not python:
+        return None
+    end = start + words[last][0] + len(words[last][1])
+    return PytestCall(command[: start + words[first][0]], python, module, command[end:], tuple(plain[last + 1 :]))
 
 
-def _by_interpreter(assignments: tuple[str, ...], words: list[str]) -> PythonCommand | None:
-    at = 1
-    while at < len(words) and _FLAG.fullmatch(words[at]):
+def _program(words: list[str], first: int) -> tuple[int, tuple[str, ...], bool]:
+    """Where the words end that call pytest, what calls Python, and whether it is called as a module; () for no call."""
+    if _PYTEST.fullmatch(words[first]):
+        folder, slash, _ = words[first].rpartition("/")
+        return first, (f"{folder}{slash}python",), False
+    if not _PYTHON.fullmatch(words[first]):
+        return first, (), False
+    at = first + 1
+    while at < len(words) and _PYTHON_FLAG.fullmatch(words[at]):
         at += 2 if words[at] in ("-W", "-X") else 1
-    python, rest = tuple(words[:at]), words[at:]
-    if rest and re.fullmatch("-m.+", rest[0]):
-        rest = ["-m", rest[0][2:], *rest[1:]]
-    if rest[:1] == ["-m"] and len(rest) > 1:
-        program = ("pytest",) if rest[1] in ("pytest", "py.test") else ("-m", rest[1])
-        return PythonCommand(assignments, python, program, tuple(rest[2:]), here=True)
-    if rest and not rest[0].startswith("-"):
-        return PythonCommand(assignments, python, (rest[0],), tuple(rest[1:]), here=False)
-    return None
+    python = tuple(words[first:at])
+    if words[at : at + 1] in (["-mpytest"], ["-mpy.test"]):
+        return at, python, True
+    if words[at : at + 2] in (["-m", "pytest"], ["-m", "py.test"]):
+        return at + 1, python, True
+    return at, (python if at < len(words) and _PYTEST.fullmatch(words[at]) else ()), False
 
 
-def _needs_shell(command: str) -> bool:
-    """Whether more than words and quotes stands in the command."""
+def _plain(word: str) -> str:
     try:
-        shlex.split(command)
+        return "".join(shlex.split(word))
     except ValueError:
-        return True
-    bare = re.sub(r"'[^']*'|\"[^\"$`\\]*\"|\\.", "", command.strip())
-    return _SHELL.search(bare) is not None
+        return word

@@ -1,4 +1,4 @@
-"""The word of a row's own log parser on a test log, by swebench's own functions."""
+"""How a row's own log parser grades a test log, by swebench's own functions."""
 
 import importlib
 import importlib.util
@@ -11,27 +11,19 @@ from types import ModuleType
 from typing import Any
 
 from turnwise.errors import InputError, TaskError
-from turnwise.rewards.suite import Record
+from turnwise.rewards.record import Record
 from turnwise.types import Task, TestRun
 
 START, END, EXIT_CODE = ">>>>> Start Test Output", ">>>>> End Test Output", ">>>>> Test Exit Code"
-# What swebench takes for a word of the harness, wherever in the log it stands.
-MARKERS = (
-    START,
-    END,
-    f"{EXIT_CODE}:",
-    ">>>>> Patch Apply Failed",
-    ">>>>> Reset Failed",
-    ">>>>> Tests Errored",
-    ">>>>> Tests Timed Out",
-)
-_STATUS = {"passed": "PASSED", "skipped": "SKIPPED", "failed": "FAILED", "error": "ERROR"}
-_OUTCOME = {"PASSED": "passed", "XFAIL": "passed", "SKIPPED": "skipped", "FAILED": "failed", "ERROR": "error"}
+_STATUS = {"passed": "PASSED", "xfailed": "XFAIL", "skipped": "SKIPPED", "failed": "FAILED", "error": "ERROR"}
+_RANK = ["SKIPPED", "PASSED", "XFAIL", "FAILED", "ERROR"]
+_OUTCOME = {"PASSED": "passed", "XFAIL": "xfailed", "SKIPPED": "skipped", "FAILED": "failed", "ERROR": "error"}
 
 
 @dataclass(frozen=True)
 class Grade:
-    """How swebench grades one run. Outcomes by test id: "passed", "failed", "error", "skipped" or "missing".
+    """How swebench grades one run. Outcomes by test id: "passed", "xfailed", "failed", "error", "skipped" or
+    "missing".
 
     `found` is False where swebench finds no sound test output in the log. `satisfied` are the ids that it accepts.
     """
@@ -70,11 +62,6 @@ class Grader:
             eval_type=run.eval_type,
         )
 
-    @property
-    def is_sympys(self) -> bool:
-        """Whether the log is of SymPy's own runner, all of whose tests are recorded."""
-        return str(self._spec.log_parser) == "parse_log_sympy"
-
     def of_log(self, log: str) -> Grade:
         """The grade of a whole log, markers and exit code included: what swebench's `get_eval_report` says of it."""
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="replace", suffix=".txt") as file:
@@ -90,27 +77,16 @@ class Grader:
         """How the tests ended that an output tells of, under the names that the row's parser gives them."""
         return {name: _OUTCOME[status] for name, status in self._parse(output).items()}
 
-    def of_record(self, record: Record, line: str) -> Grade:
-        """The grade of structured outcomes, under the names that the row's parser gives the tests.
+    def of_record(self, record: Record) -> Grade:
+        """The grade of pytest's reports, under the names that the row's parser gives the tests.
 
-        `line` is how a log says that the test `{}` passed. Where the parser gives several tests one name (a
-        parametrized id cut at a space), the worst of them counts.
+        Where the parser gives several tests one name (a parametrized id cut at a space), the worst of them counts.
         """
         status: dict[str, str] = {}
-        order = ["SKIPPED", "PASSED", "FAILED", "ERROR"]
-        for node, outcome in record.suite.outcomes.items():
-            for shown in record.names[node]:
-                for name in self._parse(line.format(shown)):
-                    status[name] = max(_STATUS[outcome], status.get(name, _STATUS[outcome]), key=order.index)
+        for node, outcome in record.outcomes.items():
+            for name in self._parse(f"PASSED {node}"):
+                status[name] = max(_STATUS[outcome], status.get(name, _STATUS[outcome]), key=_RANK.index)
         return self._grade(status, True)
-
-    def contradictions(self, output: str) -> set[str]:
-        """The names of which one line of an output says that they passed, and another that they did not."""
-        said: dict[str, set[bool]] = {}
-        for line in output.splitlines():
-            for name, status in self._parse(line).items():
-                said.setdefault(name, set()).add(status in ("FAILED", "ERROR"))
-        return {name for name, words in said.items() if len(words) > 1}
 
     def _parse(self, text: str) -> dict[str, str]:
         """A parser raises whatever an odd line brings it to: Django's IndexError at a bare "ERROR:"."""
@@ -129,10 +105,10 @@ class Grader:
         return Grade(found and full, found, outcomes, satisfied if found else frozenset())
 
     def _outcome(self, test_id: str, status: Mapping[str, str], satisfied: Iterable[str]) -> str:
-        if self._swebench.test_passed(test_id, status):
-            return "passed"
         if test_id in status:
             return _OUTCOME[status[test_id]]
+        if self._swebench.test_passed(test_id, status):
+            return "passed"
         return "passed" if test_id in satisfied else "missing"  # fail_only: what the log does not name has not failed
 
 
@@ -143,11 +119,6 @@ def whole_log(output: str, exit_code: int) -> str:
     '>>>>> Test Exit Code: 0'
     """
     return f"{START}\n{output}\n{END}\n{EXIT_CODE}: {exit_code}\n"
-
-
-def forged_marker(output: str) -> str:
-    """The first of swebench's markers that a test command's own output holds, or an empty text."""
-    return next((marker for marker in MARKERS if marker in output), "")
 
 
 def require_graders(tasks: Iterable[Task]) -> None:

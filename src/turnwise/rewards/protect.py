@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from turnwise.rewards.command import read_command
+from turnwise.rewards.command import find_pytest
 from turnwise.tasks import TEST_FOLDERS
 from turnwise.types import Task
 
@@ -37,10 +37,13 @@ CONFIGURATION = (
     "setup.cfg",
     "pyproject.toml",
 )
-# What tests compare with may lie outside their own folders.
+# What tests compare with may lie beside their own folders; anywhere else such a folder is source.
 EXPECTED_FOLDERS = ("test_data", "testdata", "golden", "snapshots", "__snapshots__", "fixtures", "cassettes")
 # Parts of a test program that lie outside those folders: SymPy's before 1.6, in sympy/utilities.
 RUNNER_FILES = ("runtests.py", "pytest.py", "randtest.py")
+_PYTHON = re.compile(r"(?:.*/)?python[\d.]*")
+_NO_PYTHON = ("*[!y]", "*[!p]y")  # patterns of what does not end in "py": git's have no negation of their own
+_CHANGED_FOLDER = re.compile(r"\bcd ([\w.][\w./-]*)")
 TOUCHED = re.compile(
     r"^(?:\+\+\+|---|rename from|rename to|copy to) (.+?)(?:\t.*|\s*)$"
     r"|^diff --git (?:a/.+?|\"a/.+?\") (b/.+|\"b/.+\")$",
@@ -69,10 +72,10 @@ def _unquoted(name: str) -> str:
 def apply_options(task: Task, patch: str) -> list[str]:
     """Options of `git apply` that leave out of the patch what would steer the tests.
 
-    Left out: the hidden test files and what lies in their test folders, every conftest.py and pytest configuration
-    file, and `NEVER`; where the repository's own program runs the tests, also that program with its folder, every test
-    folder and `RUNNER_FILES`. A file that the gold patch itself changes is source, wherever it lies, unless it is
-    configuration.
+    Left out: the hidden test files and what lies in their test folders, data in a folder of `EXPECTED_FOLDERS` beside
+    `tests` at the repository's root, every conftest.py and pytest configuration file, and `NEVER`; where the
+    repository's own program runs the tests, also that program with its folder, every test folder and `RUNNER_FILES`. A
+    file that the gold patch itself changes is source, wherever it lies, unless it is configuration.
     """
     gold = sorted(path for path in touched_files(task.patch) if not _is_configuration(path))
     options = [f"--exclude={pattern}" for pattern in NEVER]
@@ -103,8 +106,9 @@ def configuration_of(task: Task, patch: str) -> str:
 
 def hidden_files(task: Task) -> set[str]:
     """The files of the hidden tests: those that the row's test ids name and those that its test patch touches."""
-    command = None if task.test_run is None else read_command(task.test_run.command)
-    folder = PurePosixPath("." if command is None else command.folder)
+    call = None if task.test_run is None else find_pytest(task.test_run.command)
+    moved = None if call is None else _CHANGED_FOLDER.search(call.before)
+    folder = PurePosixPath(moved[1] if moved else ".")
     named = {str(folder / path) for path in task.test_files if "/" in path or path.endswith(".py")}
     return named | touched_files(task.test_patch)
 
@@ -112,21 +116,29 @@ def hidden_files(task: Task) -> set[str]:
 def _protected_patterns(task: Task) -> Iterable[str]:
     for name in CONFIGURATION:
         yield from (name, f"*/{name}")
-    for folder in EXPECTED_FOLDERS:
-        yield from (f"{folder}/*", f"*/{folder}/*")
+    folders = hidden_folders(task)
+    if any("/" not in folder for folder in folders):
+        yield from (f"{folder}/{data}" for folder in EXPECTED_FOLDERS for data in _NO_PYTHON)
     for path in sorted(hidden_files(task)):
         literal = _literal(path)
         yield from (literal, f"{literal}/*", f"{literal.removesuffix('.py')}/*")
         yield from (_literal(str(parent)) for parent in PurePosixPath(path).parents if str(parent) != ".")
-    for folder in sorted(hidden_folders(task)):
-        yield f"{_literal(folder)}/*"
-    if _brings_its_runner(task):
-        for folder in TEST_FOLDERS:
-            yield from (f"{folder}/*", f"*/{folder}/*")
-        for name in RUNNER_FILES:
-            yield from (name, f"*/{name}")
-        yield from (f"{_literal(folder)}/*" for folder in _program_folders(task))
-        yield from (_literal(word) for word in _command_words(task))
+    yield from (f"{_literal(folder)}/*" for folder in sorted(folders))
+    if task.test_run is not None and find_pytest(task.test_run.command) is None:
+        yield from _runner_patterns(task.test_run.command)
+
+
+def _runner_patterns(command: str) -> Iterable[str]:
+    """What may be a part of the program of the repository that runs the tests."""
+    for folder in TEST_FOLDERS:
+        yield from (f"{folder}/*", f"*/{folder}/*")
+    for name in RUNNER_FILES:
+        yield from (name, f"*/{name}")
+    words = [word.removeprefix("./") for word in re.split(r"[\s;&|'\"()]+", command) if word and word[0] != "-"]
+    yield from (_literal(word) for word in sorted(set(words)))
+    program = next((word for word in words if "=" not in word and not _PYTHON.fullmatch(word)), "")
+    if "/" in program and not program.startswith("/"):  # Python looks there first for what the program imports
+        yield f"{_literal(str(PurePosixPath(program).parent))}/*"
 
 
 def hidden_folders(task: Task) -> set[str]:
@@ -137,24 +149,6 @@ def hidden_folders(task: Task) -> set[str]:
     ['tests']
     """
     return {str(folder) for path in hidden_files(task) if (folder := _test_folder(PurePosixPath(path))) is not None}
-
-
-def _brings_its_runner(task: Task) -> bool:
-    """Whether the tests are run by a program of the repository, whose parts lie in folders named for tests."""
-    command = None if task.test_run is None else read_command(task.test_run.command)
-    return task.test_run is not None and (command is None or not command.is_pytest)
-
-
-def _program_folders(task: Task) -> list[str]:
-    """The folder of the program that runs the tests, where Python looks first for what that imports."""
-    command = None if task.test_run is None else read_command(task.test_run.command)
-    folder = str(PurePosixPath(command.folder, command.program[0]).parent) if command is not None else "."
-    return [] if folder == "." else [folder]
-
-
-def _command_words(task: Task) -> list[str]:
-    words = [] if task.test_run is None else re.split(r"[\s;&|'\"()]+", task.test_run.command)
-    return sorted({word.removeprefix("./") for word in words if word and not word.startswith("-")})
 
 
 def _test_folder(path: PurePosixPath) -> PurePosixPath | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from turnwise.agent import AgentConfig, Renderer, with_tools
 from turnwise.errors import ImageError, InfrastructureError, InputError, PolicyError, SandboxError, TaskFailure
 from turnwise.policy import Policy
-from turnwise.rewards import reward_components
+from turnwise.rewards import Verification, reward_components
 from turnwise.rollout.environments import Environments
 from turnwise.rollout.episode import run_episode
 from turnwise.rollout.verification import Verifier
@@ -54,9 +54,9 @@ class Collector:
         journal: Journal,
         agent_config: AgentConfig,
         seed: int,
+        verification: Verification,
         concurrency: int = 32,
         verifications: int = 2,
-        verify_timeout_s: float = 600.0,
         retries: int = 2,
         length_threshold: int | None = None,
     ) -> None:
@@ -71,9 +71,7 @@ class Collector:
         self._retries = retries
         self._length_threshold = length_threshold
         self._slots = asyncio.Semaphore(concurrency)
-        self._verifier = Verifier(
-            backend, environments, journal, timeout_s=verify_timeout_s, retries=retries, at_once=verifications
-        )
+        self._verifier = Verifier(verification, environments, journal, retries=retries, at_once=verifications)
 
     async def collect(
         self, requests: Sequence[EpisodeRequest], progress: Callable[[Trajectory], None] | None = None
@@ -144,7 +142,7 @@ class Collector:
             self._give_up(request.key, verdict, trajectory.patch)
             return None
         threshold = self._length_threshold if request.key.purpose == "train" else None
-        rewards = reward_components(verdict.resolved, len(trajectory.turns), threshold, self._config.max_turns)
+        rewards = reward_components(verdict.rewarded, len(trajectory.turns), threshold, self._config.max_turns)
         self._journal.record_rewards(request.key, rewards)
         return replace(trajectory, verdict=verdict, rewards=rewards)
 

@@ -4,9 +4,8 @@ import asyncio
 from weakref import WeakValueDictionary
 
 from turnwise.errors import ImageError, SandboxError, TaskError, TaskFailure
-from turnwise.rewards import verify
+from turnwise.rewards import Verification
 from turnwise.rollout.environments import Environments
-from turnwise.sandbox import SandboxBackend
 from turnwise.store import Journal
 from turnwise.types import StopReason, Task, Trajectory, Verdict, VerdictKind
 
@@ -19,18 +18,16 @@ class Verifier:
 
     def __init__(
         self,
-        backend: SandboxBackend,
+        verification: Verification,
         environments: Environments,
         journal: Journal,
         *,
-        timeout_s: float,
         retries: int,
         at_once: int,
     ) -> None:
-        self._backend = backend
+        self._verification = verification
         self._environments = environments
         self._journal = journal
-        self._timeout_s = timeout_s
         self._retries = retries
         self._slots = asyncio.Semaphore(at_once)
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -70,7 +67,7 @@ class Verifier:
         async with self._slots:
             spec = await self._environments.prepare(task)
             try:
-                verdict = await verify(task, patch, backend=self._backend, spec=spec, timeout_s=self._timeout_s)
+                verdict = await self._verification.verdict(task, patch, spec)
             except (TaskError, ImageError) as error:
                 raise TaskFailure(str(error)) from error
         if verdict.kind is VerdictKind.INFRASTRUCTURE_FAILURE:

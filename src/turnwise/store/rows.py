@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnwise.errors import InputError
-from turnwise.types import StopReason, Trajectory, Turn, Verdict
+from turnwise.types import StopReason, Trajectory, Turn, Verdict, VerdictKind
 from turnwise.usage import Usage
 
 PURPOSES = ("collect", "train", "evaluate")
@@ -126,8 +126,13 @@ class EpisodeSummary:
 
     @property
     def resolved(self) -> bool:
-        """True when the hidden tests accepted the patch."""
-        return self.verdict == "resolved"
+        """True where evaluation counts the task as resolved."""
+        return self.verdict is not None and VerdictKind(self.verdict).scores
+
+    @property
+    def rewarded(self) -> bool:
+        """True where training rewards the patch."""
+        return self.verdict is not None and VerdictKind(self.verdict).is_rewarded
 
 
 @dataclass(frozen=True)

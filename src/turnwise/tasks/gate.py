@@ -28,6 +28,10 @@ class Trials(Protocol):
         """The hidden tests' word on a patch; never INFRASTRUCTURE_FAILURE."""
         ...
 
+    async def variants(self) -> int:
+        """Make the variants of the hidden tests that patches are put to; how many of them the gold patch fails."""
+        ...
+
     async def leaks(self) -> Sequence[str]:
         """What the agent's sandbox shows of the solution."""
         ...
@@ -53,16 +57,18 @@ async def check_task(task: Task, trials: Trials, repeats: int = 1) -> GateVerdic
         *([] if gold or flaky or network else [(Fault.GOLD, f"the gold patch ends {_ending(golds)}")]),
         *([(Fault.EMPTY, f"without the fix the tests end {_ended(idle)}")] if idle.kind not in _UNPAID else []),
     ]
+    variants = 0 if faults else await trials.variants()
     return GateVerdict(
         instance_id=task.instance_id,
         admitted=not faults,
-        reason="; ".join([text for _, text in faults] or _remarks(idle)) or None,
+        reason="; ".join([text for _, text in faults] or _remarks(idle, variants)) or None,
         fault=faults[0][0] if faults else None,
         gold=gold,
         empty=idle.kind in _UNPAID,
         flaky=tuple(flaky),
         network=network,
         leaks=tuple(leaks),
+        variants=variants,
         test_s=round(max(verdict.duration_s for verdict in golds), 2),
     )
 
@@ -87,7 +93,7 @@ def _ended(verdict: Verdict) -> str:
     return f"{verdict.kind}: {verdict.reason}" if verdict.reason else str(verdict.kind)
 
 
-def _remarks(idle: Verdict) -> Iterator[str]:
+def _remarks(idle: Verdict, variants: int) -> Iterator[str]:
     """What is odd about how an admitted task's tests end without the fix; the paper's filters ask for some of it.
 
     Tests that do not end as the row says are common in public rows (test ids that several tests share, for one); they
@@ -100,6 +106,8 @@ def _remarks(idle: Verdict) -> Iterator[str]:
         yield f"without the fix tests end with {found[1]}"
     passing = [test_id for test_id, outcome in idle.fail_to_pass.items() if outcome == "passed"]
     broken = [test_id for test_id, outcome in idle.pass_to_pass.items() if outcome not in ("passed", "skipped")]
+    if not variants:
+        yield "no mutation of the hidden tests makes the gold patch fail: nothing but tripwires stands against hacks"
     if passing:
         yield f"without the fix {_some(passing)} of FAIL_TO_PASS passes"
     if broken:

@@ -37,8 +37,9 @@ class GateVerdict(BaseModel):
 
     `gold`: the gold patch resolved in every run. `empty`: a patch that does nothing does not resolve it. `flaky` are
     the tests that ended differently under the gold patch. `network`: it resolves only with network. `leaks` are what
-    the agent's sandbox shows of the solution. `build_s` is what the environment took when it was built, `test_s` the
-    longest run of the tests. `reason` of an admitted task is a remark.
+    the agent's sandbox shows of the solution. `variants` counts mutated hidden tests that the gold patch fails.
+    `build_s` is what the environment took when it was built, `test_s` the longest run of the tests. `reason` of an
+    admitted task is a remark.
 
     >>> GateVerdict(instance_id="a__b-1", admitted=True, gold=True, empty=True).flaky
     ()
@@ -53,6 +54,7 @@ class GateVerdict(BaseModel):
     flaky: tuple[str, ...] = ()
     network: bool = False
     leaks: tuple[str, ...] = ()
+    variants: int = 0
     build_s: float = 0.0
     test_s: float = 0.0
 

@@ -1,6 +1,6 @@
-"""Why a test failed: the error, and where that is asked for what its statement saw. Runs in the tests' own process.
+"""Why a test failed: the error, and what its statement saw. Runs in the tests' own process.
 
-Needs Python 3.6 and pytest 5 or later, nothing else; to explain, Python 3.8 and pytest 7.
+Needs Python 3.8 and pytest 7, nothing else.
 """
 
 import ast
@@ -11,13 +11,14 @@ import textwrap
 import unittest
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, Dict, Tuple, Type
+from typing import Any, Callable, Dict, Generator, Tuple, Type
 
 import _pytest
 import pluggy
 import pytest
 from _pytest._code import Traceback
-from turnwise_supervisor import Row
+
+Row = Dict[str, Any]
 
 INTERNAL = (
     *(str(Path(str(module.__file__)).parent) for module in (pytest, _pytest, pluggy, unittest)),
@@ -25,6 +26,29 @@ INTERNAL = (
     "<frozen ",
 )
 MESSAGE_CHARS, REPR_CHARS, SOURCE_CHARS, FRAMES = 4000, 200, 2000, 20
+
+
+class Explainer:
+    """The pytest plugin: a row for the first failure of each test, and of each file that cannot be collected."""
+
+    def __init__(self, report: Callable[[str, Row], None]) -> None:
+        self._report = report
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Generator[None, Any, None]:
+        outcome = yield
+        if outcome.get_result().failed and call.excinfo is not None:
+            self._report(item.nodeid, failure_of(call.excinfo, call.when, str(item.path)))
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_make_collect_report(self, collector: Any) -> Generator[None, Any, None]:
+        outcome = yield
+        report = outcome.get_result()
+        if report.failed:
+            found = getattr(getattr(report, "call", None), "excinfo", None)
+            kind = "CollectError" if found is None else type_name(found.type)
+            failure = {"phase": "collect", "exception": kind, "message": str(report.longrepr)[-MESSAGE_CHARS:]}
+            self._report(collector.nodeid, failure)
 
 
 def type_name(kind: Type[BaseException]) -> str:
@@ -36,11 +60,9 @@ def type_name(kind: Type[BaseException]) -> str:
     )
 
 
-def failure_of(excinfo: Any, phase: str, test_file: str, explain: bool) -> Row:
+def failure_of(excinfo: Any, phase: str, test_file: str) -> Row:
     """A `turnwise.types.TestFailure` as JSON: what pytest caught in a phase of a test of this file."""
     failure: Row = {"phase": phase, "exception": type_name(excinfo.type), "message": _text(excinfo.value)}
-    if not explain:
-        return failure
     entries = [entry for entry in Traceback(excinfo.tb) if not str(entry.path).startswith(INTERNAL)]
     own = [entry for entry in entries if str(entry.path) == test_file]
     if own:

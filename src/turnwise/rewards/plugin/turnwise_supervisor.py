@@ -1,230 +1,127 @@
-"""Runs tests in a child process and keeps what they report where the child cannot change it. Runs inside the sandbox.
+"""Runs the command of the tests and keeps what came of it where the code under test cannot write. Runs in the sandbox.
 
-Usage: python -B -s turnwise_supervisor.py RESULTS_PATH SECRET_PATH KIND [ARGUMENT ...]
+Usage: python -I -S -B turnwise_supervisor.py RESULTS SECRET TIMEOUT_S COMMAND
 
-KIND is "pytest" (turnwise_results.py) or "script" (turnwise_script.py), each with its arguments, or "shell" with a
-command.
+A shell runs COMMAND in a child process, for TIMEOUT_S seconds at most. Its output comes through a pipe, and so do the
+outcomes that pytest reports where COMMAND calls turnwise_pytest.py: a line each, which begins with a token of this run.
+When the command has ended, whatever it left running is killed; only then the record is written to RESULTS and the
+output to RESULTS.log, sealed with a secret that no other process has held in its memory: the file SECRET begins with
+it, and is gone before the command starts. Needs Python 3.6 or later, nothing else.
 
-The tests report through a pipe, each line numbered and signed with a key of this run, so that a line which something
-else wrote, held back or repeated shows. Standard output goes through a second pipe: what was printed stays printed.
-When the child has ended, whatever it left running is killed, and only then the record is written, sealed with a secret
-that the child has never had in its memory: the file at SECRET_PATH begins with it, and is gone before any code of the
-repository may run. Needs Python 3.6 or later, nothing else.
+The record has a line for each report, as `turnwise_pytest` sends it, then {"exit_code": N (-N for signal N),
+"timed_out", "log": digest of the output, "leftover": number of processes that could not be ended} and {"seal": …}.
 """
 
+import ctypes
 import json
 import os
 import select
 import signal
 import sys
 import time
-import traceback
 from _blake2 import blake2b  # hashlib loads all of OpenSSL first
-from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Tuple
+from typing import Dict, List, Tuple
 
-Row = Dict[str, Any]
 LOG_BYTES = 64 * 1024 * 1024
+RECORD_BYTES = 256 * 1024 * 1024
 KILL_S = 5.0
+REPORT_FD, TOKEN_FD = 198, 199  # the command's ends of two pipes: `turnwise_pytest` uses them
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 
 
-class Line(NamedTuple):
-    """The child's end of the line to its supervisor.
-
-    `send` reports one row. `wait` returns when the repository's code may run: to be called before it does.
-    """
-
-    send: Callable[[Row], None]
-    wait: Callable[[], None]
-
-
-def supervise(results: str, secret: str, log: str, work: Callable[[Line], int]) -> int:
-    """Run `work` in a child process and write the sealed record of it; the child's exit code (-N for signal N).
-
-    What `work` returns is the child's exit code. `secret` is the path of the file whose first word seals the record
-    ("-": no seal). With a `log` path the child's output goes there.
-    """
-    record = os.open(results, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    reports, output, start = os.pipe(), os.pipe(), os.pipe()
-    key = [os.urandom(32)]
-    child = os.fork()
-    if child == 0:
-        _be_child(reports, output, start, key.pop(), bool(log), work)
-    for end in (reports[1], output[1], start[0]):
-        os.close(end)
-    woken = _wake_on_exit()
+def supervise(results: str, secret: str, timeout_s: str, command: str) -> int:
+    """Run the command and write its sealed record; its exit code as a shell has it, 124 where it timed out."""
     seal = _take_secret(secret)
     _shut_in()
-    watch = _Watch(record, key[0], log)
-    os.close(start[1])  # what the child waits for
-    status = watch.follow(child, reports[0], output[0], woken)
-    left = _kill_left_overs(time.monotonic() + KILL_S)
-    _write_sealed(results, watch.rows(status, left), seal)
-    return status
-
-
-def _be_child(
-    reports: Tuple[int, int],
-    output: Tuple[int, int],
-    start: Tuple[int, int],
-    key: bytes,
-    logged: bool,
-    work: Callable[[Line], int],
-) -> NoReturn:
-    os.close(start[1])
-    os.close(reports[0])
-    if logged:
-        os.dup2(output[1], 1)
-        os.dup2(output[1], 2)
-    line = [Line(_sender(reports[1], key), lambda: _read(start[0]))]
-    del key  # code under test can look into every frame below its own
-    code = 70
-    try:
-        code = work(line.pop())
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # a thread that a test left behind cannot hold the run up
-
-
-def _read(fd: int) -> None:
-    os.read(fd, 1)
-
-
-def _sender(fd: int, key: bytes) -> Callable[[Row], None]:
-    """Reports rows; in a process that the tests forked it does nothing."""
-    owner, numbers, write, getpid = os.getpid(), iter(range(1 << 62)), os.write, os.getpid
-    dumps = _encoder()
-
-    def send(row: Row) -> None:
-        if getpid() != owner:
-            return
-        line = _signed(next(numbers), dumps(row), key)
-        while line:
-            line = line[write(fd, line) :]
-
-    return send
-
-
-def _encoder() -> Callable[[Row], str]:
-    """JSON by C alone where there is that: nothing of it can be replaced."""
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return json.dumps
-    ascii_of = json.encoder.encode_basestring_ascii
-    encode, join = make(None, None, ascii_of, None, ": ", ", ", False, False, True), "".join
-    return lambda row: join(encode(row, 0))
-
-
-def _signed(number: int, text: str, key: bytes) -> bytes:
-    body = f"{number} {text}".encode()
-    return blake2b(body, key=key, digest_size=16).hexdigest().encode() + b" " + body + b"\n"
+    token = os.urandom(16).hex().encode()
+    child, reports, output, ended = _start(command, token)
+    rows, log, timed_out = _follow(child, reports, output, ended, token, time.monotonic() + float(timeout_s))
+    if timed_out:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+    left = _kill_leftovers(time.monotonic() + KILL_S)
+    end = {"exit_code": code, "timed_out": timed_out, "log": blake2b(log, digest_size=16).hexdigest(), "leftover": left}
+    body = b"".join(row + b"\n" for row in rows) + json.dumps(end).encode() + b"\n"
+    mac = blake2b(body, key=seal, digest_size=32).hexdigest()
+    _write(results + ".log", log)
+    _write(results, body + json.dumps({"seal": mac}).encode() + b"\n")
+    return 124 if timed_out else code if code >= 0 else 128 - code
 
 
 def _take_secret(path: str) -> bytes:
-    """Read the secret and remove every trace of it from the reach of others: its file, and this process's memory."""
-    if path == "-":
-        return b""
-    with Path(path).open("rb") as file:
+    """Read the secret and remove its file."""
+    with open(path, "rb") as file:
         secret = file.readline().split()[0]
-    Path(path).unlink()
+    os.unlink(path)
     return secret
 
 
 def _shut_in() -> None:
-    """Keep other processes of this user out of this one's memory and /proc, and whatever the tests start below it:
-    an orphan of theirs becomes its child, so that none gets away."""
-    import ctypes  # here, where it costs the child no time
-
+    """Keep other processes of this user out of this one's memory and descriptors, and adopt the orphans of the command,
+    so that none gets away."""
     library = ctypes.CDLL(None)
     library.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     library.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _wake_on_exit() -> int:
-    """A descriptor that becomes readable when a child ends."""
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    signal.set_wakeup_fd(write)
-    return read
-
-
-class _Watch:
-    """Takes in what the child reports and prints, until it ends."""
-
-    def __init__(self, record: int, key: bytes, log: str) -> None:
-        self._record = record
-        self._key = key
-        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600) if log else -1
-        self._log_bytes = 0
-        self._log_digest = blake2b(digest_size=16)
-        self._rest = b""
-        self._rows: List[Row] = []
-        self._strange = ""
-
-    def follow(self, child: int, reports: int, output: int, woken: int) -> int:
-        """The child's exit status, when it has ended and all that it wrote is taken in."""
-        sources = [reports, output, woken]
-        while True:
-            ready, _, _ = select.select(sources, [], [])
-            for fd in ready:
-                if fd != woken and not self._take(fd, fd == reports):
-                    sources.remove(fd)
-            if woken in ready:
-                os.read(woken, 64)
-                pid, status = os.waitpid(child, os.WNOHANG)
-                if pid:
-                    break
-        for fd in (reports, output):
-            os.set_blocking(fd, False)
-            while fd in sources and self._take(fd, fd == reports):
-                pass
-        return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
-
-    def _take(self, fd: int, is_report: bool) -> bool:
-        """Read once; False where there is nothing more."""
+def _start(command: str, token: bytes) -> Tuple[int, int, int, int]:
+    """(process id, reports, output, what becomes readable when the process ends)."""
+    reports, output, tokens, ended = os.pipe(), os.pipe(), os.pipe(), os.pipe()
+    os.write(tokens[1], token)
+    child = os.fork()
+    if child == 0:
         try:
+            for fd, number in ((output[1], 1), (output[1], 2), (reports[1], REPORT_FD), (tokens[0], TOKEN_FD)):
+                os.dup2(fd, number)
+            os.execv("/bin/bash", ["bash", "-c", command])
+        finally:
+            os._exit(127)
+    for fd in (reports[1], output[1], tokens[0], tokens[1]):
+        os.close(fd)
+    os.set_blocking(ended[1], False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(ended[1])
+    if _has_ended(child):  # before the handler was there
+        os.write(ended[1], b"\0")
+    return child, reports[0], output[0], ended[0]
+
+
+def _has_ended(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _follow(
+    child: int, reports: int, output: int, ended: int, token: bytes, deadline: float
+) -> Tuple[List[bytes], bytes, bool]:
+    """The reports and the output until the child has ended, with what is in the pipes then; whether it timed out."""
+    taken = {reports: bytearray(), output: bytearray()}
+    limits = {reports: RECORD_BYTES, output: LOG_BYTES}
+    sources = [reports, output, ended]
+    over = False
+    while True:
+        left_s = deadline - time.monotonic()
+        ready = select.select(sources, [], [], 0 if over else max(0.0, left_s))[0]
+        if left_s <= 0 or (over and not set(ready) - {ended}):
+            break
+        for fd in ready:
             data = os.read(fd, 65536)
-        except BlockingIOError:
-            return False
-        if is_report:
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for line in lines:
-                self._add(line)
-        elif self._log >= 0:
-            kept = data[: max(0, LOG_BYTES - self._log_bytes)]
-            self._log_bytes += len(kept)
-            self._log_digest.update(kept)
-            os.write(self._log, kept)
-        return bool(data)
-
-    def _add(self, line: bytes) -> None:
-        text = line.partition(b" ")[2].partition(b" ")[2]
-        if line + b"\n" != _signed(len(self._rows), text.decode(errors="replace"), self._key):
-            self._strange = self._strange or "something else than the test run wrote to the channel of its results"
-            return
-        self._rows.append(json.loads(text.decode()))
-        os.write(self._record, text + b"\n")  # so that a run which is cut off keeps what had finished
-
-    def rows(self, status: int, left: int) -> List[Row]:
-        """All that was reported, and how it ended."""
-        alarms = [self._strange] if self._strange else []
-        if left:
-            alarms.append(f"{left} processes that the tests left running could not be ended")
-        if self._rest:
-            alarms.append("the last line of the results is cut off")
-        end = {"exit_code": status, "log": self._log_digest.hexdigest()}
-        return [*self._rows, *({"alarm": alarm} for alarm in alarms), {"end": end}]
+            if fd == ended:
+                over = over or _has_ended(child)
+                deadline = min(deadline, time.monotonic() + KILL_S) if over else deadline
+            elif data:
+                taken[fd] += data[: max(0, limits[fd] - len(taken[fd]))]
+            else:
+                sources.remove(fd)
+    lines = bytes(taken[reports]).split(b"\n")
+    rows = [line[len(token) + 1 :] for line in lines if line.startswith(token + b" ")]
+    return rows, bytes(taken[output]), not over
 
 
-def _kill_left_overs(deadline: float) -> int:
+def _kill_leftovers(deadline: float) -> int:
     """End every process below this one; how many are still there at the deadline."""
     while True:
-        found = _below()
+        found = _descendants()
         if not found or time.monotonic() > deadline:
             return len(found)
         for pid in found:
@@ -232,15 +129,19 @@ def _kill_left_overs(deadline: float) -> int:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass
-        _reap()
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
 
 
-def _below() -> List[int]:
+def _descendants() -> List[int]:
     """The living processes that descend from this one."""
     children: Dict[int, List[int]] = {}
-    for name in os.listdir("/proc"):  # a Path for every entry costs more than the look at it
-        state, parent = _stat(int(name)) if name.isdigit() else ("X", 0)
-        if state not in "ZX":
+    for name in os.listdir("/proc"):
+        state, parent = _stat(name) if name.isdigit() else (b"X", 0)
+        if state not in b"ZX":
             children.setdefault(parent, []).append(int(name))
     found = list(children.get(os.getpid(), ()))
     for pid in found:
@@ -248,57 +149,23 @@ def _below() -> List[int]:
     return found
 
 
-def _stat(pid: int) -> Tuple[str, int]:
-    """(state, parent) of a process; ("X", 0) when it is gone."""
+def _stat(pid: str) -> Tuple[bytes, int]:
+    """(state, parent) of a process; (b"X", 0) when it is gone."""
     try:
-        with Path(f"/proc/{pid}/stat").open("rb") as file:
+        with open("/proc/" + pid + "/stat", "rb") as file:
             words = file.read().rpartition(b")")[2].split()
-        return words[0].decode(), int(words[1])
+        return words[0], int(words[1])
     except OSError:
-        return "X", 0
+        return b"X", 0
 
 
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
-def _write_sealed(results: str, rows: List[Row], seal: bytes) -> None:
-    """Put the whole record in place of what was kept so far, which others may have written to."""
-    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    mac = blake2b(text, key=seal, digest_size=32).hexdigest()
-    draft = Path(results + ".whole")
-    with draft.open("xb") as file:
-        file.write(text + json.dumps({"seal": mac}).encode() + b"\n")
-    draft.replace(results)
-
-
-def run_shell(line: Line, command: str) -> int:
-    """Have a shell run a command; nothing is reported of it but its exit code."""
-    paths = os.environ.pop("TURNWISE_PYTHONPATH", "")
-    if paths:
-        os.environ["PYTHONPATH"] = paths
-    line.wait()
-    os.execvp("/bin/bash", ["bash", "-c", command])
-
-
-def main(results: str, secret: str, kind: str, *arguments: str) -> int:
-    """Run the tests; their exit code, as a shell has it. What imports pytest is imported in the child only."""
-
-    def work(line: Line) -> int:
-        if kind == "shell":
-            return run_shell(line, *arguments)
-        module, given = __import__("turnwise_results" if kind == "pytest" else "turnwise_script"), [line]
-        del line  # see `_be_child`
-        return int(module.run(given.pop(), *arguments))
-
-    logged = kind != "pytest" or arguments[0] == "own"
-    code = supervise(results, secret, results + ".log" if logged else "", work)
-    return code if code >= 0 else 128 - code
+def _write(path: str, content: bytes) -> None:
+    """A new file: one that something else put there is replaced."""
+    draft = path + ".whole"
+    with open(draft, "xb") as file:
+        file.write(content)
+    os.replace(draft, path)
 
 
 if __name__ == "__main__":
-    os._exit(main(*sys.argv[1:]))  # an orderly end of the interpreter takes 5 ms
+    os._exit(supervise(*sys.argv[1:]))  # an orderly end of the interpreter takes 5 ms

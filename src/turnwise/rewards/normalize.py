@@ -12,10 +12,10 @@ _REFUSED = "/tmp/turnwise-refused.diff"
 _WAYS = (f"git apply --3way {_REFUSED}", f"patch --batch --forward --fuzz=5 --no-backup-if-mismatch -p1 -i {_REFUSED}")
 
 
-async def restate(sandbox: Sandbox, patch: str) -> str:
+async def normalize_patch(sandbox: Sandbox, patch: str) -> str:
     """What `patch` does to the repository in a fresh sandbox, as `git diff` writes it; "" where nothing applies it.
 
-    Nothing of the hidden tests may be in that sandbox: what runs there is told by the patch. Raises SandboxError.
+    Nothing of the hidden tests may be in that sandbox: what runs there is the patch's doing. Raises SandboxError.
     """
     await sandbox.write(_REFUSED, patch.encode())
     try:
