@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from turnwise.errors import SandboxError
+from turnwise.sandbox.guest.streams import Kept
+from turnwise.sandbox.outputs import result
 from turnwise.sandbox.protocol import SnapshotRef, set_up
 from turnwise.types import ExecResult, SandboxSpec
 
@@ -174,9 +176,22 @@ class FakeSandbox:
         await asyncio.sleep(0)
         before_s = self.machine.slept_s
         output, status, timed_out = self._line(command, before_s + timeout_s)
-        kept = output.encode()[: self._spec.limits.output_bytes].decode(errors="ignore")
-        duration_s = min(self.machine.slept_s - before_s, timeout_s)
-        return ExecResult(kept, status, duration_s, timed_out, truncated=len(kept) < len(output))
+        kept = Kept(self._spec.limits.output_bytes)
+        kept.add(output.encode())
+        return result(status, kept.parts(), min(self.machine.slept_s - before_s, timeout_s), timed_out)
+
+    async def run_apart(self, script: str, timeout_s: float) -> ExecResult:
+        """See `protocol.Sandbox.run_apart`; the grammar is that of `exec`."""
+        directory, env = self.machine.directory, dict(self.machine.env)
+        try:
+            return await self.exec(script, timeout_s)
+        finally:
+            self.machine.directory, self.machine.env = directory, env
+
+    @property
+    def directory(self) -> str:
+        """See `protocol.Sandbox.directory`."""
+        return self.machine.directory
 
     def _line(self, command: str, deadline_s: float) -> tuple[str, int, bool]:
         machine, output = self.machine, ""
