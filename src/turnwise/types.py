@@ -375,7 +375,7 @@ class Trajectory:
 
     `token_ids_T` int64, `action_mask_T` bool (True on tokens the policy sampled), `behavior_logprobs_T` float32
     (0 where the mask is False). Sampled tokens are kept as sampled, never re-tokenized; observations are appended,
-    never merged.
+    never merged. `left_out` names, in a sentence each, what of the agent's work its patch does not carry.
     """
 
     episode_id: str
@@ -388,6 +388,7 @@ class Trajectory:
     patch: str = ""
     verdict: Verdict | None = None
     rewards: Mapping[str, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def reward(self) -> float:

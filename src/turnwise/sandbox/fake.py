@@ -54,11 +54,12 @@ class FakeMachine:
 
 
 class ShellExit(Exception):
-    """Raised by a command to end the whole command line with a status, as `exit` does."""
+    """Raised by a command to end the whole command line with a status, as `exit` does, and an output."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, output: str = "") -> None:
         super().__init__(status)
         self.status = status
+        self.output = output
 
 
 FakeCommand = Callable[[FakeMachine, list[str]], tuple[str, int]]
@@ -202,6 +203,7 @@ class FakeSandbox:
                 text, machine.status = self._statement([_expand(word, machine) for word in words])
             except ShellExit as request:
                 machine.status = request.status
+                output += request.output
                 break
             output += text
             if machine.slept_s > deadline_s:

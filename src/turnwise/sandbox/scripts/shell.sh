@@ -21,11 +21,12 @@ _turnwise_reply() {
 }
 # The next command's file is opened early, for the host takes its name away before it writes to it: no command finds its
 # own text. A command's key is read once it is over: nothing that it ran has seen the word that ends it.
-_turnwise_open() { builtin exec {_turnwise_next}</run/turnwise/command; }
+_turnwise_open() { exec {_turnwise_next}</run/turnwise/command; }
 _turnwise_done() {
     _turnwise_repair
     builtin local - _turnwise_key
     builtin set +efuvxET
+    builtin unset -f exec # which closes nothing for good when it is called by way of `builtin`
     _turnwise_open || builtin exit "$1"
     builtin read -r -u 3 -N 16 _turnwise_key
     _turnwise_reply done "$1" "$_turnwise_key"
