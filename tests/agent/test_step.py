@@ -148,6 +148,12 @@ async def test_nothing_that_an_agent_does_to_its_shell_hides_submit_or_what_is_r
     assert (submitted.submitted, submitted.exit_code) == (True, 0)
 
 
+async def test_a_directory_whose_name_is_not_utf8_can_be_written_down(sandbox):
+    text = (await step(sandbox, "mkdir $'caf\\xe9'; cd $'caf\\xe9'")).text
+    assert text == "[no output]\n(cwd: /testbed/caf\N{REPLACEMENT CHARACTER}, open: none)"
+    assert (await step(sandbox, "exit 3")).text.encode()
+
+
 async def test_the_end_of_a_long_output_is_seen(sandbox):
     text = (await step(sandbox, "seq 30000; echo THE-END")).text
     assert text.startswith("1\n2\n3\n")

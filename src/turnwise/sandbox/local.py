@@ -13,7 +13,7 @@ from typing import Self
 
 from turnwise.errors import SandboxError
 from turnwise.sandbox.launch import Launcher
-from turnwise.sandbox.outputs import result
+from turnwise.sandbox.outputs import result, shown
 from turnwise.sandbox.protocol import SnapshotRef, set_up
 from turnwise.sandbox.shell import Ran, Shell
 from turnwise.sandbox.snapshot import Snapshot
@@ -60,7 +60,7 @@ class LocalSandbox:
     @property
     def directory(self) -> str:
         """See `protocol.Sandbox.directory`."""
-        return self._entered().directory
+        return shown(self._entered().directory)
 
     async def read(self, path: str) -> bytes:
         """See `protocol.Sandbox.read`."""

@@ -26,6 +26,15 @@ def result(status: int, parts: tuple[bytes, bytes, int], duration_s: float, time
     return ExecResult(begin + end, code, duration_s, timed_out, left_out, len(begin) if left_out else 0)
 
 
+def shown(path: str) -> str:
+    """A path that the sandbox gave, as text that can be written anywhere: bytes that are not UTF-8 are replaced.
+
+    >>> shown("/caf\\udce9") == "/caf\\ufffd"
+    True
+    """
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _without_cut_end(head: bytes) -> bytes:
     for length in range(1, min(_LONGEST_SEQUENCE, len(head) + 1)):
         lead = head[-length]

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol, Self, TypeVar
 from turnwise.errors import InputError, SandboxError
 from turnwise.sandbox.guest import COMMAND, opening
 from turnwise.sandbox.line import Answer, Line, Stream
-from turnwise.sandbox.outputs import result
+from turnwise.sandbox.outputs import result, shown
 from turnwise.sandbox.protocol import SnapshotRef, set_up
 from turnwise.sandbox.state import source
 from turnwise.types import ExecResult, SandboxSpec
@@ -152,7 +152,7 @@ class RemoteSandbox:
     def directory(self) -> str:
         """See `protocol.Sandbox.directory`."""
         self._entered()
-        return self._directory
+        return shown(self._directory)
 
     async def read(self, path: str) -> bytes:
         """See `protocol.Sandbox.read`."""

@@ -13,11 +13,16 @@ _turnwise_repair() {
     POSIXLY_CORRECT=1
     unset -f builtin
     unset POSIXLY_CORRECT
-    builtin enable builtin enable eval exec exit export local mapfile printf read set
+    builtin enable builtin enable eval exec exit export local mapfile printf pwd read set unset
 }
 # The reply's FIFO is opened for each reply, so that no command inherits it.
 _turnwise_reply() {
-    { builtin printf '\0%s %s %s\n%s\n' "$1" "$2" "${3-}" "${PWD-}"; builtin export -p; builtin printf 'end\0'; } 1<>/run/turnwise/reply
+    {
+        builtin printf '\0%s %s %s\n' "$1" "$2" "${3-}"
+        builtin pwd || builtin printf '\n'
+        builtin export -p
+        builtin printf 'end\0'
+    } 1<>/run/turnwise/reply
 }
 # The next command's file is opened early, for the host takes its name away before it writes to it: no command finds its
 # own text. A command's key is read once it is over: nothing that it ran has seen the word that ends it.
@@ -31,8 +36,14 @@ _turnwise_done() {
     builtin read -r -u 3 -N 16 _turnwise_key
     _turnwise_reply done "$1" "$_turnwise_key"
 }
-readonly -f _turnwise_repair _turnwise_reply _turnwise_open _turnwise_done
-trap '_turnwise_reply left $?' EXIT
+_turnwise_left() {
+    _turnwise_repair
+    builtin local -
+    builtin set +efuvxET
+    _turnwise_reply left "$1"
+}
+readonly -f _turnwise_repair _turnwise_reply _turnwise_open _turnwise_done _turnwise_left
+trap '_turnwise_left "$?"' EXIT
 # How the host ends a command past its time-out: killing its processes alone would start the next of its parts.
 trap 'exit 124' USR2
 _turnwise_open && _turnwise_reply ready $$
