@@ -239,6 +239,8 @@ async def test_a_patch_gives_the_agents_tree_byte_for_byte(root, files, command)
             "git -C t -c user.name=a -c user.email=a@b commit -qm c",
             ("t: a git repository of its own",),
         ),
+        ("echo 1 > git~1", ("git~1: git takes no file of that name",)),
+        ("git worktree add -q wt", ("wt: a git repository of its own",)),
         ("mkfifo pipe", ("pipe: neither a file, a directory nor a link",)),
     ],
 )
@@ -248,6 +250,14 @@ async def test_what_a_patch_cannot_carry_is_named_and_the_rest_is_taken(sandbox,
     assert work.left_out == left_out
     assert left_out[0] in caplog.text
     assert apply(root, work.patch) == "M a.py"
+
+
+async def test_what_lies_too_deep_for_git_is_named(sandbox, root):
+    deeper = "d=$(printf 'y%.0s' $(seq 200)); for i in $(seq 30); do mkdir $d; cd $d; done; echo 1 > f; cd /testbed"
+    await sandbox.exec(f"{deeper}; {CHANGE}", 20)
+    (left_out,) = (await take_work(sandbox, git(root, "rev-parse", "HEAD"))).left_out
+    assert left_out.endswith("y: cannot be read")
+    assert len(left_out) < 300
 
 
 async def test_changes_inside_a_submodule_are_named(root, tmp_path):

@@ -24,6 +24,7 @@ _REASONS = {
     "special": "neither a file, a directory nor a link",
     "submodule": "changes inside a submodule",
     "unreadable": "cannot be read",
+    "name": "git takes no file of that name",
 }
 _NAMED = 20
 _NAME_CHARS = 200

@@ -59,7 +59,9 @@ leave_out() {
                 [ -z "$changed" ] || printf "submodule %s\0" "$path"
             done' sh <"$state/submodules"
         sed -n -e "s/^error: '\(.*\)\/' does not have a commit checked out$/repository \1/p" \
-            -e "s/^error: open(\"\(.*\)\"): .*/unreadable \1/p" "$state/errors" | tr '\n' '\0'
+            -e "s/^error: unable to add '\(.*\)' to index$/name \1/p" \
+            -e "s/^error: open(\"\(.*\)\"): .*/unreadable \1/p" \
+            -e "s/^warning: could not open directory '\([^']*\).*/unreadable \1/p" "$state/errors" | tr '\n' '\0'
     } >"$state/left-out"
 }
 
