@@ -70,8 +70,8 @@ async def test_output_past_the_limit_is_cut_and_says_so(sandbox: Sandbox, spec: 
 async def test_what_runs_apart_shares_nothing_with_the_shell(sandbox: Sandbox) -> None:
     await sandbox.exec("export KEPT=yes; cd pkg", timeout_s=20)
     assert sandbox.directory == "/testbed/pkg"
-    result = await sandbox.run_apart("export KEPT=no; cd /tmp; echo one; exit 3", timeout_s=20)
-    assert (result.output, result.exit_code) == ("one\n", 3)
+    result = await sandbox.run_apart("pwd; export KEPT=no; cd /tmp; echo one; exit 3", timeout_s=20)
+    assert (result.output, result.exit_code) == ("/testbed\none\n", 3)
     assert await out(sandbox, "pwd; echo $KEPT") == "/testbed/pkg\nyes\n"
 
 

@@ -184,6 +184,7 @@ class FakeSandbox:
     async def run_apart(self, script: str, timeout_s: float) -> ExecResult:
         """See `protocol.Sandbox.run_apart`; the grammar is that of `exec`."""
         directory, env = self.machine.directory, dict(self.machine.env)
+        self.machine.directory = self.machine.workdir
         try:
             return await self.exec(script, timeout_s)
         finally:

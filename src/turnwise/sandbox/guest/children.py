@@ -1,5 +1,6 @@
 """What process 1 does in its children, before they become other programs."""
 
+import contextlib
 import os
 import signal
 from typing import NoReturn
@@ -16,9 +17,11 @@ def inherit(*fds: int) -> None:
             os.closerange(int(name), int(name) + 1)  # also where it is closed already
 
 
-def become_sh(script: bytes, output: int) -> NoReturn:
-    """In a child: become a shell that runs `script`."""
+def become_sh(script: bytes, output: int, directory: str) -> NoReturn:
+    """In a child: become a shell that runs `script` in `directory`, where there is still one."""
     try:
+        with contextlib.suppress(OSError):
+            os.chdir(directory)
         inherit(os.open("/dev/null", os.O_RDONLY), output, output)
         os.setsid()
         os.execve("/bin/sh", [b"sh", b"-c", script], {"PATH": "/usr/bin:/bin:/usr/local/bin", "LC_ALL": "C"})

@@ -286,7 +286,7 @@ class Guest:
         started, deadline = time.monotonic(), time.monotonic() + request["timeout_s"]
         pid = self.apart = self.fork()
         if pid == 0:
-            become_sh(script, send_to)
+            become_sh(script, send_to, self.config["workdir"])
         os.close(send_to)
         output = Output(receive, request["limit"])
         self.outputs.append(output)
