@@ -182,12 +182,7 @@ class SandboxSpec:
 @dataclass(frozen=True)
 class ExecResult:
     """What one command did. `output` is stdout and stderr as they came; what is over the limit is left out between the
-    first `head_chars` characters and the rest.
-
-    `exit_code` is 124 when `timed_out`; -N when signal N ended the command.
-
-    >>> ExecResult("a\\nz\\n", 0, 0.1, left_out_bytes=90_000, head_chars=2).truncated
-    True
+    first `head_chars` characters and the rest. `exit_code` is 124 when `timed_out`; -N when signal N ended the command.
     """
 
     output: str
@@ -196,11 +191,6 @@ class ExecResult:
     timed_out: bool = False
     left_out_bytes: int = 0
     head_chars: int = 0
-
-    @property
-    def truncated(self) -> bool:
-        """True where the output was over the limit."""
-        return self.left_out_bytes > 0
 
 
 @dataclass(frozen=True)

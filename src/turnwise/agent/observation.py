@@ -53,7 +53,7 @@ def shortened(result: ExecResult, max_chars: int) -> str:
     bbbbbbbbbb
     """
     text = result.output.rstrip("\n")
-    if not result.truncated:
+    if not result.left_out_bytes:
         if len(text) <= max_chars:
             return text
         head, tail = text[: max_chars - max_chars // 2], text[len(text) - max_chars // 2 :]

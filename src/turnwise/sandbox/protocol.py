@@ -54,9 +54,8 @@ class Sandbox(Protocol):
     async def run_apart(self, script: str, timeout_s: float) -> ExecResult:
         """Run `script` by /bin/sh in a process of its own, at the workdir.
 
-        Its environment is PATH and LC_ALL=C, its stdin is empty.
-        For what must not depend on what commands did to their shell: its options, functions, traps, variables and
-        redirections take no part. Otherwise as `exec`.
+        Its environment is PATH and LC_ALL=C, its stdin is empty. For what must not depend on what commands did to
+        their shell: its options, functions, traps, variables and redirections take no part. Otherwise as `exec`.
         """
         ...
 
