@@ -181,16 +181,16 @@ class SandboxSpec:
 
 @dataclass(frozen=True)
 class ExecResult:
-    """What one command did. `output` is stdout and stderr as they came, cut to the limit when `truncated`.
-
-    `exit_code` is 124 when `timed_out`; -N when signal N ended the command.
+    """What one command did. `output` is stdout and stderr as they came; what is over the limit is left out between the
+    first `head_chars` characters and the rest. `exit_code` is 124 when `timed_out`; -N when signal N ended the command.
     """
 
     output: str
     exit_code: int
     duration_s: float
     timed_out: bool = False
-    truncated: bool = False
+    left_out_bytes: int = 0
+    head_chars: int = 0
 
 
 @dataclass(frozen=True)
@@ -388,7 +388,7 @@ class Trajectory:
 
     `token_ids_T` int64, `action_mask_T` bool (True on tokens the policy sampled), `behavior_logprobs_T` float32
     (0 where the mask is False). Sampled tokens are kept as sampled, never re-tokenized; observations are appended,
-    never merged.
+    never merged. `left_out` names, in a sentence each, what of the agent's work its patch does not carry.
     """
 
     episode_id: str
@@ -401,6 +401,7 @@ class Trajectory:
     patch: str = ""
     verdict: Verdict | None = None
     rewards: Mapping[str, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def reward(self) -> float:

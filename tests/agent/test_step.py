@@ -113,6 +113,54 @@ async def test_an_agent_that_breaks_its_shell_goes_on(sandbox, command):
     assert (await step(sandbox, "echo on; open pkg/a.py 50")).text.startswith("on\n[File: /testbed/pkg/a.py (100")
 
 
+SHELL_STATES = (
+    "set -x",
+    "set -v",
+    "set -eu; unset PWD",
+    "set -n",
+    "set -f; IFS=0123456789abcdef",
+    "cat() { echo no; }; cd() { :; }; test() { false; }; printf() { echo no; }; rm() { :; }; git() { :; }",
+    "read() { :; }; eval() { :; }; exec() { :; }; mapfile() { :; }; local() { :; }; export() { :; }; unset() { :; }",
+    "builtin() { echo no; }; enable() { :; }; unset() { :; }",
+    "shopt -s expand_aliases; alias cat=false printf=false echo=false",
+    "enable -n printf read eval mapfile builtin",
+    "set -T; trap 'echo trapped' DEBUG",
+    "set -E; trap 'echo trapped' ERR RETURN EXIT",
+    "BASH_XTRACEFD=1; PS4='$(echo $RANDOM) '; set -x",
+    "exec >/dev/null 2>&1 </dev/null; exec 3<&- 4<&-",
+    "export LD_PRELOAD=/none BASH_ENV=/none ENV=/none PATH=$PATH:/none LC_ALL=xx; PROMPT_COMMAND='echo no'",
+    "set -o posix",
+    "readonly IFS PATH; export IFS",
+    "umask 777",
+)
+
+
+@pytest.mark.parametrize("command", SHELL_STATES)
+async def test_nothing_that_an_agent_does_to_its_shell_hides_submit_or_what_is_read(sandbox, command):
+    quick = AgentConfig(window_lines=6, command_timeout_s=3.0)
+    assert (await step(sandbox, command, quick)).text.endswith("(cwd: /testbed, open: none)")
+    assert (await step(sandbox, "builtin cd pkg", quick)).text.endswith("(cwd: /testbed/pkg, open: none)")
+    await sandbox.write("new/file", b"one\0two")
+    assert await sandbox.read("new/file") == b"one\0two"
+    with pytest.raises(FileNotFoundError):
+        await sandbox.read("missing")
+    submitted = await step(sandbox, "submit", quick)
+    assert (submitted.submitted, submitted.exit_code) == (True, 0)
+
+
+async def test_a_directory_whose_name_is_not_utf8_can_be_written_down(sandbox):
+    text = (await step(sandbox, "mkdir $'caf\\xe9'; cd $'caf\\xe9'")).text
+    assert text == "[no output]\n(cwd: /testbed/caf\N{REPLACEMENT CHARACTER}, open: none)"
+    assert (await step(sandbox, "exit 3")).text.encode()
+
+
+async def test_the_end_of_a_long_output_is_seen(sandbox):
+    text = (await step(sandbox, "seq 30000; echo THE-END")).text
+    assert text.startswith("1\n2\n3\n")
+    assert "\n[output cut: 168,502 of 168,902 bytes left out in the middle]\n" in text
+    assert text.endswith("30000\nTHE-END\n(cwd: /testbed, open: none)")
+
+
 async def test_a_replayed_command_answers_as_it_did(sandbox):
     shown = await step(sandbox, "open pkg/a.py 50")
     again = await run_command(sandbox, "open pkg/a.py 50", CONFIG)

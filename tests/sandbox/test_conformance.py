@@ -22,7 +22,7 @@ async def test_output_and_exit_code_of_a_command(sandbox: Sandbox) -> None:
     result = await sandbox.exec("echo one; echo two; false", timeout_s=20)
     assert (result.output, result.exit_code) == ("one\ntwo\n", 1)
     assert not result.timed_out
-    assert not result.truncated
+    assert not result.left_out_bytes
 
 
 async def test_an_unknown_command_fails_and_the_sandbox_lives(sandbox: Sandbox) -> None:
@@ -57,11 +57,28 @@ async def test_a_command_past_its_timeout_ends_and_keeps_what_it_said(sandbox: S
 
 
 async def test_output_past_the_limit_is_cut_and_says_so(sandbox: Sandbox, spec: SandboxSpec) -> None:
-    await sandbox.write("big", b"x" * (spec.limits.output_bytes * 20))
-    result = await sandbox.exec("cat big", timeout_s=20)
-    assert result.output == "x" * spec.limits.output_bytes
-    assert result.truncated
-    assert result.exit_code == 0
+    limit = spec.limits.output_bytes
+    await sandbox.write("big", b"h" * limit * 10 + b"t" * limit * 10)
+    for call in (sandbox.exec, sandbox.run_apart):
+        result = await call("cat big", 20)
+        assert result.output == "h" * (limit // 2) + "t" * (limit // 2)
+        assert (result.head_chars, result.left_out_bytes) == (limit // 2, limit * 19)
+        assert result.exit_code == 0
+
+
+async def test_what_runs_apart_shares_nothing_with_the_shell(sandbox: Sandbox) -> None:
+    await sandbox.exec("export KEPT=yes; cd pkg", timeout_s=20)
+    assert sandbox.directory == "/testbed/pkg"
+    result = await sandbox.run_apart("pwd; export KEPT=no; cd /tmp; echo one; exit 3", timeout_s=20)
+    assert (result.output, result.exit_code) == ("/testbed\none\n", 3)
+    assert await out(sandbox, "pwd; echo $KEPT") == "/testbed/pkg\nyes\n"
+
+
+async def test_a_script_apart_past_its_timeout_ends_and_the_shell_goes_on(sandbox: Sandbox) -> None:
+    await sandbox.exec("export KEPT=yes", timeout_s=20)
+    result = await sandbox.run_apart("echo begun; sleep 30; echo never", timeout_s=0.5)
+    assert (result.output, result.exit_code, result.timed_out) == ("begun\n", 124, True)
+    assert await out(sandbox, "echo $KEPT") == "yes\n"
 
 
 async def test_write_then_read_gives_the_same_bytes(sandbox: Sandbox) -> None:

@@ -68,7 +68,7 @@ async def test_the_root_is_not_to_be_found_by_other_ways(on_host: Sandbox, root:
     await run(on_host, "cd /")
     result = await run(on_host, "ls /proc/1/root/testbed/README; ls /proc/self/cwd/../../../home /run/turnwise/..")
     assert "turnwise\n" in result.output
-    assert (await run(on_host, "ls /run/turnwise")).output == "command\ninit\noutput\nreply\nshell\n"
+    assert (await run(on_host, "ls /run/turnwise")).output == "command\ninit\nloop\noutput\nreply\nshell\n"
     mounts = (await run(on_host, "cat /proc/self/mountinfo")).output
     assert str(root) not in mounts
     assert "upper" not in mounts.replace("upperdir=upper", "")

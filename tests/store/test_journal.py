@@ -288,12 +288,37 @@ def test_prices_are_kept_where_there_are_any(journal):
     assert journal.prices() == Prices(1.0, 0.5, 2.0)
 
 
+OLDER = {
+    1: "ALTER TABLE turns DROP COLUMN usage; ALTER TABLE verdicts DROP COLUMN reason;",
+    2: "",
+}
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_a_journal_without_what_patches_leave_out_is_read_and_gone_on_with(path, version):
+    with Journal.open(path, "recipe") as journal:
+        write_episode(journal)
+    connection = sqlite3.connect(path)
+    columns = OLDER[version] + "ALTER TABLE episodes DROP COLUMN left_out;"
+    connection.executescript(f"{columns} PRAGMA user_version={version};")
+    connection.close()
+
+    with Journal.read(path) as journal:
+        assert journal.episode(KEY).left_out == ()
+        assert journal.keys() == [KEY]
+        assert len(journal.episodes()) == 1
+    with Journal.open(path, "recipe") as journal:
+        journal.start_episode(OTHER, OPENING)
+        journal.finish_episode(OTHER, StopReason.SUBMITTED, "a patch", left_out=["pipe: no file"])
+        assert journal.episode(OTHER).trajectory().left_out == ("pipe: no file",)
+
+
 def test_a_journal_of_format_1_is_read_as_it_is_and_gone_on_with(path):
     with Journal.open(path, "recipe") as journal:
         write_episode(journal)
         journal.record_verdict(KEY.task_id, "old", VERDICT)
     connection = sqlite3.connect(path)
-    columns = "ALTER TABLE turns DROP COLUMN usage; ALTER TABLE verdicts DROP COLUMN reason;"
+    columns = f"{OLDER[1]} ALTER TABLE episodes DROP COLUMN left_out;"
     connection.executescript(f"{columns} PRAGMA user_version=1;")
     connection.close()
     before = path.read_bytes()

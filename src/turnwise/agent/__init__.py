@@ -5,7 +5,7 @@ from turnwise.agent.config import AgentConfig
 from turnwise.agent.messages import Message, opening_messages
 from turnwise.agent.observation import Observation
 from turnwise.agent.parsing import ParsedResponse, parse_response
-from turnwise.agent.patch import base_of, take_patch
+from turnwise.agent.patch import Work, base_of, take_patch, take_work
 from turnwise.agent.step import act, run_command
 from turnwise.agent.tokenizer import load_tokenizer
 from turnwise.agent.tools import tools_mount, with_tools
@@ -19,6 +19,7 @@ __all__ = [
     "ParsedResponse",
     "Renderer",
     "TranscriptRenderer",
+    "Work",
     "act",
     "base_of",
     "load_tokenizer",
@@ -26,6 +27,7 @@ __all__ = [
     "parse_response",
     "run_command",
     "take_patch",
+    "take_work",
     "tools_mount",
     "with_tools",
 ]

@@ -14,7 +14,8 @@ class AgentConfig:
 
     `system_prompt` "full" is for real models; "compact" costs a tenth of its tokens. `demonstration` appends the
     one-shot demonstration, for the first data collection with a base checkpoint only. An observation longer than
-    `max_observation_chars` loses its middle. Raises `RecipeError` for a value that cannot work.
+    `max_observation_chars` loses its middle; a patch of over `max_patch_bytes` is no submission, but an empty one.
+    Raises `RecipeError` for a value that cannot work.
 
     >>> AgentConfig(system_prompt="compact", window_lines=24, max_turns=12).command_timeout_s
     60.0
@@ -30,6 +31,7 @@ class AgentConfig:
     episode_timeout_s: float = 3_600.0
     max_observation_chars: int = 20_000
     max_consecutive_format_errors: int = 5
+    max_patch_bytes: int = 1_000_000
 
     def __post_init__(self) -> None:
         if self.system_prompt not in get_args(SystemPrompt):
@@ -53,4 +55,5 @@ _LEAST = {
     "episode_timeout_s": 0.1,
     "max_observation_chars": 200,
     "max_consecutive_format_errors": 1,
+    "max_patch_bytes": 1,
 }

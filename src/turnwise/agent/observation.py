@@ -42,19 +42,30 @@ def prompt_line(workdir: str, open_file: str | None) -> str:
     return f"(cwd: {workdir}, open: {shown})".replace("\n", "?")
 
 
-def truncate_middle(text: str, max_chars: int) -> str:
-    """`text`, or where it is longer than `max_chars` its head and tail with a line in between that says so.
+def shortened(result: ExecResult, max_chars: int) -> str:
+    """The result's output, or where that is longer than `max_chars` its head and tail with a line between that says so.
 
-    >>> print(truncate_middle("a" * 300 + "b" * 300, 20))
+    Counts characters; bytes where the sandbox has not kept all of them.
+
+    >>> print(shortened(ExecResult("a" * 300 + "b" * 300, 0, 0.1), 20))
     aaaaaaaaaa
     [output cut: 580 of 600 characters left out in the middle]
     bbbbbbbbbb
     """
-    if len(text) <= max_chars:
-        return text
-    head, tail = text[: max_chars - max_chars // 2], text[len(text) - max_chars // 2 :]
-    left_out = len(text) - max_chars
-    return f"{head}\n[output cut: {left_out:,} of {len(text):,} characters left out in the middle]\n{tail}"
+    text = result.output.rstrip("\n")
+    if not result.left_out_bytes:
+        if len(text) <= max_chars:
+            return text
+        head, tail = text[: max_chars - max_chars // 2], text[len(text) - max_chars // 2 :]
+        return _joined(head, f"{len(text) - max_chars:,} of {len(text):,} characters", tail)
+    total = len(result.output.encode()) + result.left_out_bytes
+    head, tail = text[: result.head_chars], text[result.head_chars :]
+    head, tail = head[: max_chars - max_chars // 2], tail[max(0, len(tail) - max_chars // 2) :]
+    return _joined(head, f"{total - len(head.encode()) - len(tail.encode()):,} of {total:,} bytes", tail)
+
+
+def _joined(head: str, left_out: str, tail: str) -> str:
+    return f"{head}\n[output cut: {left_out} left out in the middle]\n{tail}"
 
 
 def describe(result: ExecResult, max_chars: int, timeout_s: float) -> str:
@@ -63,9 +74,7 @@ def describe(result: ExecResult, max_chars: int, timeout_s: float) -> str:
     >>> describe(ExecResult("", 1, 0.1), 1000, 60)
     '[exit code 1]'
     """
-    parts = [truncate_middle(result.output.rstrip("\n"), max_chars)] if result.output.strip("\n") else []
-    if result.truncated:
-        parts.append("[output over the sandbox's limit; the rest is lost]")
+    parts = [shortened(result, max_chars)] if result.output.strip("\n") else []
     if result.timed_out:
         parts.append(f"[stopped: still running after {timeout_s:g} seconds]")
     elif result.exit_code != 0:

@@ -8,15 +8,12 @@ from turnwise.agent.observation import FORMAT_ERROR_TEXTS, Observation, describe
 from turnwise.agent.parsing import parse_response
 from turnwise.agent.tools import STATE_DIR
 from turnwise.sandbox.protocol import Sandbox
-from turnwise.types import ExecResult
 
 _STATE_TIMEOUT_S = 20.0
-# In a subshell, so that nothing of the agent's own shell changes. Prints one line each: submitted or not, the
-# directory, the window's first line, the open file.
+# Prints one line each: submitted or not, the window's first line, the open file.
 _READ_STATE = (
-    f'( d="$PWD"; cd {STATE_DIR} 2>/dev/null || {{ printf "%s\\n" - "$d"; exit 0; }}; '
-    "if [ -e submitted ]; then rm -f submitted; echo submitted; else echo -; fi; "
-    'printf "%s\\n" "$d"; cat window 2>/dev/null; exit 0 )'
+    f"cd {STATE_DIR} 2>/dev/null || exit 0; "
+    "if [ -e submitted ]; then rm -rf submitted; echo submitted; else echo -; fi; cat window 2>/dev/null"
 )
 
 
@@ -64,16 +61,12 @@ def _with_prompt_line(observation: Observation, state: _State) -> Observation:
 
 
 async def _read_state(sandbox: Sandbox) -> _State:
-    """Ask the sandbox in a command of its own, so that no output of the agent's can pass for the answer."""
-    return _parse_state(await sandbox.exec(_READ_STATE, _STATE_TIMEOUT_S))
-
-
-def _parse_state(result: ExecResult) -> _State:
-    """A shell that the agent has broken gives an unknown directory, not an error."""
-    lines = result.output.rstrip("\n").split("\n", 3)
+    """Ask in a process of its own: neither what the agent did to its shell nor its output can pass for the answer."""
+    result = await sandbox.run_apart(_READ_STATE, _STATE_TIMEOUT_S)
+    lines = result.output.rstrip("\n").split("\n", 2)
     return _State(
         submitted=lines[0] == "submitted",
-        workdir=lines[1] if len(lines) > 1 else "?",
-        open_file=lines[3] if len(lines) > 3 else None,
+        workdir=sandbox.directory,
+        open_file=lines[2] if len(lines) > 2 else None,
         exec_s=result.duration_s,
     )

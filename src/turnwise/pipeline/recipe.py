@@ -97,6 +97,7 @@ class AgentTable(Table):
     episode_timeout_s: float = Field(default=3_600.0, ge=0.1)
     max_observation_chars: int = Field(default=20_000, ge=200)
     max_consecutive_format_errors: int = Field(default=5, ge=1)
+    max_patch_bytes: int = Field(default=1_000_000, ge=1)
 
 
 class SandboxTable(Table):

@@ -13,12 +13,13 @@ from turnwise.agent import (
     AgentConfig,
     Message,
     Renderer,
+    Work,
     act,
     base_of,
     opening_messages,
     parse_response,
     run_command,
-    take_patch,
+    take_work,
 )
 from turnwise.agent.observation import Observation
 from turnwise.errors import ContextExceeded, PolicyError, SandboxError
@@ -118,15 +119,14 @@ class _Player:
         self._base = await self._bounded(base_of(self._sandbox, self._base, self._workdir))
         await self._replay()
         if self._room() <= 0:  # the opening alone leaves no room for a response
-            return self._end(StopReason.CONTEXT_LIMIT, "", None)
+            return self._end(StopReason.CONTEXT_LIMIT, Work(""), None)
         while True:
             try:
                 step = await self._step()
             except ContextExceeded:  # by the endpoint's own word, whatever our limit says
-                return self._end(StopReason.CONTEXT_LIMIT, "", None)
+                return self._end(StopReason.CONTEXT_LIMIT, Work(""), None)
             if step.stop_reason is not None:
-                patch = await self._final_patch(step.stop_reason)
-                return self._end(step.stop_reason, patch, step.stored)
+                return self._end(step.stop_reason, await self._final_work(step.stop_reason), step.stored)
             self._journal.record_turn(self._episode.key, step.stored)
             self._episode = replace(self._episode, turns=(*self._episode.turns, step.stored))
             self._history += [*step.stored.token_ids_T.tolist(), *step.stored.observation_ids_T.tolist()]
@@ -218,20 +218,23 @@ class _Player:
         except TimeoutError as error:
             raise SandboxError(f"no answer in {limit_s:.0f} s (episode {self._episode.key})") from error
 
-    async def _final_patch(self, stop_reason: StopReason) -> str:
+    async def _final_work(self, stop_reason: StopReason) -> Work:
         """What is verified: the working tree's diff when the agent said `submit`, else nothing.
 
         The paper's submission is the diff at `submit`; an episode ended by a limit has submitted none, so its patch is
         empty and its terminal reward 0, however good the tree.
         """
         if stop_reason is not StopReason.SUBMITTED:
-            return ""
-        return await self._bounded(take_patch(self._sandbox, self._base, self._workdir))
+            return Work("")
+        taking = take_work(self._sandbox, self._base, self._workdir, self._config.max_patch_bytes)
+        return await self._bounded(taking)
 
-    def _end(self, stop_reason: StopReason, patch: str, last_turn: StoredTurn | None) -> Trajectory:
-        self._journal.finish_episode(self._episode.key, stop_reason, patch, last_turn)
+    def _end(self, stop_reason: StopReason, work: Work, last_turn: StoredTurn | None) -> Trajectory:
+        self._journal.finish_episode(self._episode.key, stop_reason, work.patch, last_turn, work.left_out)
         turns = self._episode.turns if last_turn is None else (*self._episode.turns, last_turn)
-        self._episode = replace(self._episode, turns=turns, stop_reason=stop_reason, patch=patch)
+        self._episode = replace(
+            self._episode, turns=turns, stop_reason=stop_reason, patch=work.patch, left_out=work.left_out
+        )
         return self._episode.trajectory()
 
 

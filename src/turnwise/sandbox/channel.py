@@ -1,9 +1,10 @@
 """The wire between a live sandbox and the host: commands in, replies and outputs back.
 
 The control directory (seen read-only inside, at `view.CONTROL`) holds `command` (an empty file: its text is written
-when only the shell can still reach it), `content` (bytes for a `write` in progress) and two FIFOs: `reply`, where the
-shell says that a command is done, and `output`, made anew for every command. That a command is done is known from its
-reply, never from the end of its output: a background process may keep that open for as long as it likes.
+when only the shell can still reach it), `script` and `content` (what process 1 runs apart from the shell, and bytes for
+it, while it runs) and three FIFOs: `reply`, where the shell says that a command is done, and `output` and `answer`,
+made anew for every command and every script. That a command is done is known from its reply, never from the end of its
+output: a background process may keep that open for as long as it likes.
 
 Everything inside can write to `reply`. So each command has a key, which the shell reads when the command is over, and
 says: other replies do not count, be they made up or late. That guards against what commands write, not against programs
@@ -16,6 +17,8 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from turnwise.sandbox.guest.streams import Kept, waiting_bytes
 
 _PIPE_BYTES = 65_536
 # More than an environment that programs can be started in; what is longer was not written by the shell.
@@ -32,11 +35,11 @@ class Reply:
     Reply(kind='done', status=3, directory='/testbed', exports='declare -x A=1\\n', key='5eed')
     """
 
-    kind: str  # "ready", "done", "left" (a shell on its way out), "died" (process 1 saw the shell end)
+    kind: str  # "ready", "done", "left" (a shell on its way out), "died" (of it), "ran" (a script apart from the shell)
     status: int
     directory: str
     exports: str
-    key: str = ""  # of the command that is done
+    key: str = ""  # of the command that is done, or the script
 
 
 def parse_reply(message: bytes) -> Reply | None:
@@ -50,21 +53,18 @@ def parse_reply(message: bytes) -> Reply | None:
 
 
 class Output:
-    """Collects up to `limit` bytes of one command's output and discards the rest, without ever blocking the loop."""
+    """Collects the head and the tail of one command's output, `limit` bytes of it, without ever blocking the loop."""
 
     def __init__(self, fd: int, limit: int | None) -> None:
         self._fd = fd
-        self._limit = limit
-        self._chunks: list[bytes] = []
-        self._kept = 0
+        self._kept = Kept(limit)
         self._timer: asyncio.TimerHandle | None = None
-        self.truncated = False
         self.ended = False
         asyncio.get_running_loop().add_reader(fd, self._on_readable)
 
     def _on_readable(self) -> None:
         self._take()
-        if self.truncated and not self.ended:
+        if self._kept.full and not self.ended:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._fd)
             self._timer = loop.call_later(_DISCARD_PAUSE_S, loop.add_reader, self._fd, self._on_readable)
@@ -77,23 +77,19 @@ class Output:
             return 0
         if not data:
             self.close()
-            return 0
-        room = len(data) if self._limit is None else self._limit - self._kept
-        if room > 0:
-            self._chunks.append(data[:room])
-        self._kept += len(data[:room]) if room > 0 else 0
-        self.truncated = self.truncated or len(data) > room
+        self._kept.add(data)
         return len(data)
 
-    def finish(self) -> bytes:
-        """The bytes kept, when the command is done: what its processes wrote by then is in the pipe at the latest."""
-        while not self.ended and not self.truncated and self._take():
-            pass
-        kept, self._chunks, self._limit = b"".join(self._chunks), [], 0
-        return kept
+    def finish(self) -> tuple[bytes, bytes, int]:
+        """What was kept, when the command is done: what its processes wrote by then is in the pipe at the latest."""
+        left = 0 if self.ended else waiting_bytes(self._fd)
+        while left > 0 and not self.ended:
+            left -= self._take() or left
+        parts, self._kept = self._kept.parts(), Kept(0)
+        return parts
 
     def close(self) -> None:
-        """Let go of the pipe; whoever still writes to it gets EPIPE."""
+        """Close the pipe; whoever still writes to it gets EPIPE."""
         if self.ended:
             return
         self.ended = True
@@ -111,7 +107,9 @@ class Channel:
         self._on_reply = on_reply
         self._partial = b""
         self._lingering: list[Output] = []
-        self.request_read, self._request = os.pipe()
+        init_read, self._init = os.pipe()
+        shell_read, self._shell = os.pipe()
+        self.request_fds = init_read, shell_read
         os.mkfifo(control / "reply")
         (control / "reply").chmod(0o666)
         self._reply = os.open(control / "reply", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -119,8 +117,9 @@ class Channel:
         asyncio.get_running_loop().add_reader(self._reply, self._on_readable)
 
     def started(self) -> None:
-        """Let go of the end of the request pipe that the sandbox holds now."""
-        os.close(self.request_read)
+        """Close the ends of the request pipes that the sandbox holds now."""
+        for fd in self.request_fds:
+            os.close(fd)
 
     def _on_readable(self) -> None:
         data = os.read(self._reply, _PIPE_BYTES)
@@ -143,20 +142,22 @@ class Channel:
             file.write(text)
 
     @contextlib.contextmanager
-    def content(self, content: bytes | None) -> Iterator[None]:
-        """Have `content`, if there is any, in the control directory, for the command that puts it in its place."""
-        path = self._control / "content"
+    def script(self, text: bytes, content: bytes | None) -> Iterator[None]:
+        """Have a script, and `content` where it needs some, in the control directory while it runs."""
+        paths = self._control / "script", self._control / "content"
+        paths[0].write_bytes(text)
         if content is not None:
-            path.write_bytes(content)
+            paths[1].write_bytes(content)
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            for path in paths:
+                path.unlink(missing_ok=True)
 
-    def open_output(self, limit: int | None) -> Output:
-        """A new output FIFO, ready before the shell opens it. Outputs that background processes still hold live on."""
+    def open_output(self, name: str, limit: int | None) -> Output:
+        """A new FIFO for output, ready before it is opened inside. Those that background processes hold live on."""
         self._lingering = [output for output in self._lingering if not output.ended]
-        path = self._control / "output"
+        path = self._control / name
         path.unlink(missing_ok=True)
         os.mkfifo(path)
         path.chmod(0o666)
@@ -164,10 +165,13 @@ class Channel:
         self._lingering.append(output)
         return output
 
-    def request(self, *lines: str) -> None:
-        """Lines on the request pipe: "run" and the command's key, or (to process 1) "start", for a shell."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._request, "".join(f"{line}\n" for line in lines).encode())
+    def request_command(self, key: str) -> None:
+        """Have the shell run the command that was placed."""
+        _send(self._shell, f"run\n{key}")
+
+    def request(self, order: str, key: str = "") -> None:
+        """Ask process 1 to "start" a shell, to "wait" for one that ended, or to run the "script"."""
+        _send(self._init, f"{order} {key}\n")
 
     def close(self) -> None:
         """Close every descriptor; the sandbox's shell ends when it notices."""
@@ -176,4 +180,10 @@ class Channel:
             output.close()
         os.close(self._command)
         os.close(self._reply)
-        os.close(self._request)
+        os.close(self._init)
+        os.close(self._shell)
+
+
+def _send(fd: int, text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        os.write(fd, text.encode())

@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from turnwise.errors import SandboxError
+from turnwise.sandbox.guest.streams import Kept
+from turnwise.sandbox.outputs import result
 from turnwise.sandbox.protocol import SnapshotRef, set_up
 from turnwise.types import ExecResult, SandboxSpec
 
@@ -52,11 +54,12 @@ class FakeMachine:
 
 
 class ShellExit(Exception):
-    """Raised by a command to end the whole command line with a status, as `exit` does."""
+    """Raised by a command to end the whole command line with a status, as `exit` does, and an output."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, output: str = "") -> None:
         super().__init__(status)
         self.status = status
+        self.output = output
 
 
 FakeCommand = Callable[[FakeMachine, list[str]], tuple[str, int]]
@@ -174,9 +177,23 @@ class FakeSandbox:
         await asyncio.sleep(0)
         before_s = self.machine.slept_s
         output, status, timed_out = self._line(command, before_s + timeout_s)
-        kept = output.encode()[: self._spec.limits.output_bytes].decode(errors="ignore")
-        duration_s = min(self.machine.slept_s - before_s, timeout_s)
-        return ExecResult(kept, status, duration_s, timed_out, truncated=len(kept) < len(output))
+        kept = Kept(self._spec.limits.output_bytes)
+        kept.add(output.encode())
+        return result(status, kept.parts(), min(self.machine.slept_s - before_s, timeout_s), timed_out)
+
+    async def run_apart(self, script: str, timeout_s: float) -> ExecResult:
+        """See `protocol.Sandbox.run_apart`; the grammar is that of `exec`."""
+        directory, env = self.machine.directory, dict(self.machine.env)
+        self.machine.directory = self.machine.workdir
+        try:
+            return await self.exec(script, timeout_s)
+        finally:
+            self.machine.directory, self.machine.env = directory, env
+
+    @property
+    def directory(self) -> str:
+        """See `protocol.Sandbox.directory`."""
+        return self.machine.directory
 
     def _line(self, command: str, deadline_s: float) -> tuple[str, int, bool]:
         machine, output = self.machine, ""
@@ -187,6 +204,7 @@ class FakeSandbox:
                 text, machine.status = self._statement([_expand(word, machine) for word in words])
             except ShellExit as request:
                 machine.status = request.status
+                output += request.output
                 break
             output += text
             if machine.slept_s > deadline_s:

@@ -181,15 +181,18 @@ class Launcher:
         owner = root.stat()
         return self._as_root or (owner.st_uid, owner.st_gid) == (os.geteuid(), os.getegid())
 
-    async def start(self, spec: SandboxSpec, control: Path, request_fd: int, archive_fd: int | None) -> Guest:
-        """Start a sandbox whose shells take requests from `request_fd`, from a snapshot's archive if there is one.
+    async def start(
+        self, spec: SandboxSpec, control: Path, request_fds: tuple[int, int], archive_fd: int | None
+    ) -> Guest:
+        """Start a sandbox, from a snapshot's archive if there is one. Its process 1 and its shells take requests from
+        `request_fds`.
 
         The scripts are put into the control directory. Cancelled, it returns when what it started is gone. Raises
         SandboxError, OSError.
         """
-        for name in ("init", "shell"):
+        for name in ("init", "loop", "shell"):
             (control / name).write_text(source(f"scripts/{name}.sh"))
-        starting = asyncio.ensure_future(self._start(spec, control, request_fd, archive_fd))
+        starting = asyncio.ensure_future(self._start(spec, control, request_fds, archive_fd))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -197,10 +200,12 @@ class Launcher:
                 await (await starting).end()
             raise
 
-    async def _start(self, spec: SandboxSpec, control: Path, request_fd: int, archive_fd: int | None) -> Guest:
+    async def _start(
+        self, spec: SandboxSpec, control: Path, request_fds: tuple[int, int], archive_fd: int | None
+    ) -> Guest:
         errors_fd = os.memfd_create("sandbox-errors")
         try:
-            fds = [request_fd, errors_fd, *([] if archive_fd is None else [archive_fd])]
+            fds = [*request_fds, errors_fd, *([] if archive_fd is None else [archive_fd])]
             pid, pidfd = await self._workshop.order(self._order(spec, control), fds)
         except BaseException:
             os.close(errors_fd)
@@ -223,7 +228,7 @@ class Launcher:
     def _program(self, spec: SandboxSpec, control: Path) -> list[str]:
         bwrap = [self._bwrap, *_NAMESPACES, "--as-pid-1", "--cap-drop", "ALL"]
         view = [*([] if spec.image else self._host_arguments), *spec_arguments(spec, control)]
-        guest = ["/bin/sh", f"{CONTROL}/init", *_shell_arguments(spec.limits)]
+        guest = ["/bin/bash", "--noprofile", "--norc", f"{CONTROL}/init", *_shell_arguments(spec.limits)]
         if not self._as_root:
             return [*bwrap, *view, *guest]
         become = [self._setpriv, "--reuid", f"{AGENT}", "--regid", f"{AGENT}", "--clear-groups"]

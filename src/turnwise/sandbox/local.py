@@ -13,6 +13,7 @@ from typing import Self
 
 from turnwise.errors import SandboxError
 from turnwise.sandbox.launch import Launcher
+from turnwise.sandbox.outputs import result, shown
 from turnwise.sandbox.protocol import SnapshotRef, set_up
 from turnwise.sandbox.shell import Ran, Shell
 from turnwise.sandbox.snapshot import Snapshot
@@ -20,16 +21,8 @@ from turnwise.sandbox.state import Workshop, default_parent
 from turnwise.sandbox.view import CONTROL
 from turnwise.types import ExecResult, SandboxSpec
 
-_TIMED_OUT = 124
 _FILE_S = 60.0
 _NOT_THERE = 66
-
-
-def exit_code(ran: Ran) -> int:
-    """A shell's status as `ExecResult` tells it: 124 past the time-out, -N for what signal N ended."""
-    if ran.timed_out:
-        return _TIMED_OUT
-    return 128 - ran.status if 128 < ran.status <= 128 + 64 else ran.status
 
 
 class LocalSandbox:
@@ -56,14 +49,23 @@ class LocalSandbox:
 
     async def exec(self, command: str, timeout_s: float) -> ExecResult:
         """See `protocol.Sandbox.exec`."""
-        ran = await self._run(command, timeout_s, self._spec.limits.output_bytes)
-        text = ran.output.decode("utf-8", "replace")
-        return ExecResult(text, exit_code(ran), ran.duration_s, ran.timed_out, ran.truncated)
+        async with self._lock:
+            ran = await self._entered().run(_encoded(command), timeout_s, self._spec.limits.output_bytes)
+        return _result(ran)
+
+    async def run_apart(self, script: str, timeout_s: float) -> ExecResult:
+        """See `protocol.Sandbox.run_apart`."""
+        return _result(await self._run_apart(script, timeout_s, self._spec.limits.output_bytes))
+
+    @property
+    def directory(self) -> str:
+        """See `protocol.Sandbox.directory`."""
+        return shown(self._entered().directory)
 
     async def read(self, path: str) -> bytes:
         """See `protocol.Sandbox.read`."""
         inside = self._inside(path)
-        ran = await self._run(f"( [ -f {inside} ] || exit {_NOT_THERE}; exec /bin/cat -- {inside} )", _FILE_S, None)
+        ran = await self._run_apart(f"[ -f {inside} ] || exit {_NOT_THERE}; exec cat -- {inside}", _FILE_S, None)
         if ran.status == _NOT_THERE:
             raise FileNotFoundError(path)
         if ran.status != 0:
@@ -74,8 +76,8 @@ class LocalSandbox:
         """See `protocol.Sandbox.write`."""
         inside = self._inside(path)
         parent = shlex.quote(str(PurePosixPath(self._spec.workdir, path).parent))
-        copy = f"( ( [ -d {parent} ] || /bin/mkdir -p -- {parent} ) && exec /bin/cat {CONTROL}/content >|{inside} )"
-        ran = await self._run(copy, _FILE_S, 1000, content)
+        copy = f"{{ [ -d {parent} ] || mkdir -p -- {parent}; }} && exec cat {CONTROL}/content >{inside}"
+        ran = await self._run_apart(copy, _FILE_S, 1000, content)
         if ran.status != 0:
             raise SandboxError(f"cannot write {path} in the sandbox: {ran.output.decode(errors='replace').strip()}")
 
@@ -97,10 +99,17 @@ class LocalSandbox:
     def _inside(self, path: str) -> str:
         return shlex.quote(str(PurePosixPath(self._spec.workdir, path)))
 
-    async def _run(self, command: str, timeout_s: float, limit: int | None, content: bytes | None = None) -> Ran:
-        shell = self._entered()
+    async def _run_apart(self, script: str, timeout_s: float, limit: int | None, content: bytes | None = None) -> Ran:
         async with self._lock:
-            return await shell.run(command.encode("utf-8", "surrogateescape"), timeout_s, limit, content)
+            return await self._entered().run_apart(_encoded(script), timeout_s, limit, content)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _result(ran: Ran) -> ExecResult:
+    return result(ran.status, (ran.head, ran.tail, ran.left_out), ran.duration_s, ran.timed_out)
 
 
 class LocalBackend:

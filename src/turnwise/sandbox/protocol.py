@@ -44,14 +44,30 @@ class Sandbox(Protocol):
         """Run `command` in the sandbox's one shell: directory, variables and background processes outlive the call.
 
         Past `timeout_s` the command's processes are killed (earlier background processes are not), the result has
-        `timed_out`, exit code 124 and the output so far. Calls queue. A cancelled call ends the sandbox.
+        `timed_out`, exit code 124 and the output so far. Of a long output head and tail are kept. Calls queue. A
+        cancelled call ends the sandbox.
 
         Raises SandboxError when the sandbox is not running or dies under the command.
         """
         ...
 
+    async def run_apart(self, script: str, timeout_s: float) -> ExecResult:
+        """Run `script` by /bin/sh in a process of its own, at the workdir.
+
+        Its environment is PATH and LC_ALL=C, its stdin is empty. For what must not depend on what commands did to
+        their shell: its options, functions, traps, variables and redirections take no part. Otherwise as `exec`.
+        """
+        ...
+
+    @property
+    def directory(self) -> str:
+        """Where the shell was after its last command. Raises SandboxError when the sandbox was not entered."""
+        ...
+
     async def read(self, path: str) -> bytes:
-        """A file's content; `path` is absolute inside, or relative to the workdir. Links resolve inside the sandbox.
+        """A file's content, whatever the shell's state.
+
+        `path` is absolute inside, or relative to the workdir. Links resolve inside the sandbox.
 
         Raises FileNotFoundError where there is no regular file, SandboxError when the sandbox is dead.
         """

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Protocol, Self, TypeVar
 from turnwise.errors import InputError, SandboxError
 from turnwise.sandbox.guest import COMMAND, opening
 from turnwise.sandbox.line import Answer, Line, Stream
+from turnwise.sandbox.outputs import result, shown
 from turnwise.sandbox.protocol import SnapshotRef, set_up
 from turnwise.sandbox.state import source
 from turnwise.types import ExecResult, SandboxSpec
@@ -26,7 +27,6 @@ CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
 """Enough to change a repository that belongs to somebody else; nothing that reaches past the container."""
 ENV = {"TERM": "dumb", "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
 _T = TypeVar("_T")
-_TIMED_OUT = 124
 _START_S = 120.0
 _FILES_S = 600.0
 # What a time-out inside may take to be carried out and told.
@@ -116,6 +116,7 @@ class RemoteSandbox:
         self._snapshot = snapshot
         self._lock = asyncio.Lock()
         self._machine: Machine | None = None
+        self._directory = spec.workdir if snapshot is None else snapshot.directory
 
     async def __aenter__(self) -> Self:
         self._machine = await self._fleet.start(self._spec, self._snapshot)
@@ -131,13 +132,27 @@ class RemoteSandbox:
 
     async def exec(self, command: str, timeout_s: float) -> ExecResult:
         """See `protocol.Sandbox.exec`."""
-        content = command.encode("utf-8", "surrogateescape").replace(b"\0", b"")
+        answer, ended = await self._run("run", command, timeout_s)
+        self._directory = answer.fields["directory"]
+        return ended
+
+    async def run_apart(self, script: str, timeout_s: float) -> ExecResult:
+        """See `protocol.Sandbox.run_apart`."""
+        return (await self._run("run_apart", script, timeout_s))[1]
+
+    async def _run(self, do: str, text: str, timeout_s: float) -> tuple[Answer, ExecResult]:
+        content = text.encode("utf-8", "surrogateescape").replace(b"\0", b"")
         limit = self._spec.limits.output_bytes
-        answer = await self._ask("run", timeout_s + _GRACE_S, content, timeout_s=timeout_s, limit=limit)
-        status, timed_out = answer.fields["status"], answer.fields["timed_out"]
-        code = _TIMED_OUT if timed_out else 128 - status if 128 < status <= 128 + 64 else status
-        text = answer.payload.decode("utf-8", "replace")
-        return ExecResult(text, code, answer.fields["duration_s"], timed_out, answer.fields["truncated"])
+        answer = await self._ask(do, timeout_s + _GRACE_S, content, timeout_s=timeout_s, limit=limit)
+        said, head = answer.fields, answer.fields["head"]
+        parts = answer.payload[:head], answer.payload[head:], said["left_out"]
+        return answer, result(said["status"], parts, said["duration_s"], said["timed_out"])
+
+    @property
+    def directory(self) -> str:
+        """See `protocol.Sandbox.directory`."""
+        self._entered()
+        return shown(self._directory)
 
     async def read(self, path: str) -> bytes:
         """See `protocol.Sandbox.read`."""
@@ -319,6 +334,7 @@ def _guest_config(spec: SandboxSpec) -> dict[str, object]:
     limits = spec.limits
     return {
         "shell": source("scripts/shell.sh"),
+        "loop": source("scripts/loop.sh"),
         "workdir": spec.workdir,
         "processes": limits.processes,
         "data_kb": limits.memory_mb * 1024,

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 import shlex
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +32,16 @@ class Ran:
     """What became of one command: `status` as the shell tells it (128 + N for signal N)."""
 
     status: int
-    output: bytes
+    head: bytes
+    tail: bytes
+    left_out: int  # bytes between them
     duration_s: float
     timed_out: bool
-    truncated: bool
+
+    @property
+    def output(self) -> bytes:
+        """All that was kept."""
+        return self.head + self.tail
 
 
 class Shell:
@@ -49,6 +57,7 @@ class Shell:
         self._reply: asyncio.Future[Reply] | None = None
         self._state = Reply("done", 0, spec.workdir, "")
         self._shell_pid = 0
+        self._shell_fd = -1
         self._key = ""
         self._watching: asyncio.Task[None] | None = None
 
@@ -79,7 +88,7 @@ class Shell:
         # Ready for the first reply before it can come: on a busy event loop it is read before anybody waits for it.
         self._reply = asyncio.get_running_loop().create_future()
         try:
-            self._guest = await self._launcher.start(self._spec, self._control, self._channel.request_read, archive_fd)
+            self._guest = await self._launcher.start(self._spec, self._control, self._channel.request_fds, archive_fd)
         except BaseException as error:
             self._channel.close()
             shutil.rmtree(self._control, ignore_errors=True)
@@ -90,6 +99,7 @@ class Shell:
             self._channel.started()
         asyncio.get_running_loop().add_reader(self._guest.pidfd, self._on_end)
         self._failure = None
+        self._channel.request("start")
 
     async def _first_reply(self) -> Reply:
         try:
@@ -101,14 +111,32 @@ class Shell:
         self._init_pid = self._guest.init_pid()
         return ready
 
-    async def run(self, command: bytes, timeout_s: float, limit: int | None, content: bytes | None = None) -> Ran:
+    @property
+    def directory(self) -> str:
+        """Where the shell was after its last command."""
+        return self._state.directory
+
+    async def run(self, command: bytes, timeout_s: float, limit: int | None) -> Ran:
         """Run one command, keeping up to `limit` bytes of its output. A cancelled call ends the sandbox."""
-        self._require_alive()
-        try:
+        with self._ending():
             if self._shell_pid == 0:
                 await self._new_shell()
-            with self._channel.content(content):
-                return await self._run(command, timeout_s, limit)
+            return await self._run(command, timeout_s, limit)
+
+    async def run_apart(self, script: bytes, timeout_s: float, limit: int | None, content: bytes | None = None) -> Ran:
+        """Run a script by /bin/sh in a process of its own, which finds `content` at `CONTROL/content`.
+
+        Nothing of the shell's state takes part in it. A cancelled call ends the sandbox.
+        """
+        with self._ending(), self._channel.script(script.replace(b"\0", b""), content):
+            return await self._run_apart(timeout_s, limit)
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Within, what interrupts a request ends the sandbox."""
+        self._require_alive()
+        try:
+            yield
         except asyncio.CancelledError:
             self._fail("was ended by a cancelled call")
             raise
@@ -119,17 +147,42 @@ class Shell:
     async def _run(self, command: bytes, timeout_s: float, limit: int | None) -> Ran:
         elders = list(processes.descendants(self._init_pid))
         self._channel.place_command(command.replace(b"\0", b""))
-        output = self._channel.open_output(limit)
-        started = time.perf_counter()
-        self._watchdog.wake()
-        self._key = secrets.token_hex(8)
-        self._channel.request("run", self._key)
+        output = self._channel.open_output("output", limit)
+        started = self._begin()
+        self._channel.request_command(self._key)
         reply = await self._wait(timeout_s)
         timed_out = reply is None
         if reply is None:
             reply = await self._interrupt(elders)
-        kept = output.finish()
-        return Ran(reply.status, kept, time.perf_counter() - started, timed_out, output.truncated)
+        return Ran(reply.status, *output.finish(), time.perf_counter() - started, timed_out)
+
+    async def _run_apart(self, timeout_s: float, limit: int | None) -> Ran:
+        elders = list(processes.descendants(self._init_pid))
+        output = self._channel.open_output("answer", limit)
+        started = self._begin()
+        self._channel.request("script", self._key)
+        reply = await self._wait_for_script(timeout_s)
+        timed_out = reply is None
+        if reply is None:
+            processes.kill(self._init_pid, elders, ())
+            reply = await self._wait_for_script(_DEATH_S)
+        if reply is None:
+            self._fail("did not end a script past its time-out")
+            raise SandboxError(f"the sandbox {self._failure}")
+        return Ran(reply.status, *output.finish(), time.perf_counter() - started, timed_out)
+
+    def _begin(self) -> float:
+        """Something is about to be run: gives it a key; returns the time."""
+        self._watchdog.wake()
+        self._key = secrets.token_hex(8)
+        return time.perf_counter()
+
+    async def _wait_for_script(self, timeout_s: float) -> Reply | None:
+        deadline_s = time.perf_counter() + timeout_s
+        while True:  # the shell may end meanwhile
+            reply = await self._wait(max(0.0, deadline_s - time.perf_counter()))
+            if reply is None or reply.kind == "ran":
+                return reply
 
     async def snapshot(self) -> Snapshot:
         """Pack what changed; no command may be running."""
@@ -184,6 +237,23 @@ class Shell:
         for pid in processes.children(self._init_pid):
             if processes.inner_pid(pid) == ready.status:
                 self._shell_pid = pid
+                try:
+                    self._shell_fd = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    self._channel.request("wait")
+                    return
+                asyncio.get_running_loop().add_reader(self._shell_fd, self._on_shell_end)
+
+    def _on_shell_end(self) -> None:
+        """Process 1, whose child it is, says how it ended."""
+        self._forget_shell()
+        self._channel.request("wait")
+
+    def _forget_shell(self) -> None:
+        if self._shell_fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._shell_fd)
+            os.close(self._shell_fd)
+            self._shell_fd = -1
 
     async def _wait(self, timeout_s: float) -> Reply | None:
         """The next reply that ends a wait, or None after `timeout_s`. Raises SandboxError when the sandbox dies."""
@@ -197,7 +267,7 @@ class Shell:
 
     def _counts(self, reply: Reply) -> bool:
         """False for what others than the shell and process 1 wrote, or what comes too late."""
-        if reply.kind == "done":
+        if reply.kind in ("done", "ran"):
             return reply.key == self._key
         if reply.kind == "died":
             return processes.inspect(self._shell_pid) is None
@@ -241,6 +311,7 @@ class Shell:
                 self._guest.kill()
         finally:
             asyncio.get_running_loop().remove_reader(self._guest.pidfd)
+            self._forget_shell()
             self._channel.close()
             self._guest.close()
             shutil.rmtree(self._control, ignore_errors=True)

@@ -27,7 +27,7 @@ _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 
 # statvfs flag → mount flag: a mount from outside the namespace must keep what it has.
 _KEPT_FLAGS = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 _PR_SET_PDEATHSIG = 1
-_MESSAGE_BYTES = 64
+_MESSAGE_BYTES, _FDS = 64, 5
 _UNSHARED, _REFUSED = b"u", b"r"
 # Whom commands run as where the host's root started the sandbox; elsewhere they run as root inside.
 AGENT = 65533
@@ -127,7 +127,7 @@ def become_sandbox(libc: Any, orders: socket.socket, starter_pid: int) -> NoRetu
         unshared = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS)
         refused = ctypes.get_errno()
         orders.send(_REFUSED if unshared else _UNSHARED)
-        _, (order_fd, requests_fd, errors_fd, *archive), *_ = socket.recv_fds(orders, _MESSAGE_BYTES, 4)
+        _, (order_fd, init_fd, shell_fd, errors_fd, *archive), *_ = socket.recv_fds(orders, _MESSAGE_BYTES, _FDS)
         if unshared:
             raise OSError(refused, f"unshare: {os.strerror(refused)}")
         _call("prctl", libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL))
@@ -135,8 +135,8 @@ def become_sandbox(libc: Any, orders: socket.socket, starter_pid: int) -> NoRetu
             raise OSError("the starter is gone")
         with os.fdopen(order_fd, "rb") as file:
             order = json.loads(file.read())
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(requests_fd, 1)  # a number like any other: the scripts inside read from it
+        os.dup2(shell_fd, 0)
+        os.dup2(init_fd, 1)  # a number like any other: the scripts inside read from both
         os.dup2(errors_fd, 2)
         make_disk(libc, order, archive[0] if archive else None)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
@@ -150,8 +150,8 @@ def become_sandbox(libc: Any, orders: socket.socket, starter_pid: int) -> NoRetu
 def serve(connection: socket.socket) -> None:
     """Carry out orders until the owner is gone: pass each on to a spare, answer with its number and a descriptor.
 
-    An order is three or four descriptors: a memory file with JSON, where the sandbox takes requests from, where its
-    start may complain, and the archive to start from.
+    An order is four or five descriptors: a memory file with JSON, where the sandbox's process 1 takes requests from,
+    where its shells do, where its start may complain, and the archive to start from.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -163,7 +163,7 @@ def serve(connection: socket.socket) -> None:
     while True:
         if owner in select.select(watched, [], [])[0]:
             return
-        message, fds, _, _ = socket.recv_fds(connection, _MESSAGE_BYTES, 4)
+        message, fds, _, _ = socket.recv_fds(connection, _MESSAGE_BYTES, _FDS)
         if not message:
             return
         try:

@@ -43,6 +43,7 @@ def episode(row: sqlite3.Row, turns: Sequence[sqlite3.Row], found: Verdict | Non
         patch=row["patch"],
         verdict=found,
         rewards=None if row["rewards"] is None else json.loads(row["rewards"]),
+        left_out=tuple(json.loads(row["left_out"])),
         messages=tuple((role, content) for role, content in json.loads(row["messages"])),
     )
 

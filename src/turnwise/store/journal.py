@@ -17,7 +17,7 @@ from turnwise.errors import InputError, StoreError
 from turnwise.store import decode
 from turnwise.store.lock import lock_run
 from turnwise.store.rows import EpisodeKey, EpisodeSummary, Evaluation, InfraFailure, StoredEpisode, StoredTurn, Update
-from turnwise.store.schema import SCHEMA_VERSION, connect, create_tables, schema_version, upgrade_from_1
+from turnwise.store.schema import SCHEMA_VERSION, connect, create_tables, schema_version, upgrade
 from turnwise.types import StopReason, Verdict
 from turnwise.usage import Prices
 
@@ -108,9 +108,14 @@ class Journal:
         self._write(_INSERT_TURN, _turn_row(key, stored))
 
     def finish_episode(
-        self, key: EpisodeKey, stop_reason: StopReason, patch: str = "", last_turn: StoredTurn | None = None
+        self,
+        key: EpisodeKey,
+        stop_reason: StopReason,
+        patch: str = "",
+        last_turn: StoredTurn | None = None,
+        left_out: Sequence[str] = (),
     ) -> None:
-        """The episode ended, with this patch to verify.
+        """The episode ended, with this patch to verify; `left_out` names what it does not carry.
 
         Its last turn is recorded in the same transaction, so that the recorded turns of an episode that has not ended
         are always ones to go on from. Said again (a verification that failed for good), the later word holds.
@@ -119,8 +124,11 @@ class Journal:
             if last_turn is not None:
                 self._connection.execute(_INSERT_TURN, _turn_row(key, last_turn))
             self._connection.execute(
-                "UPDATE episodes SET stop_reason = ?, patch = ?, patch_hash = ? WHERE id = ?",
-                (stop_reason, patch, None if stop_reason.is_infrastructure else _patch_hash(patch), str(key)),
+                "UPDATE episodes SET stop_reason = ?, patch = ?, patch_hash = ?, left_out = ? WHERE id = ?",
+                (
+                    *(stop_reason, patch, None if stop_reason.is_infrastructure else _patch_hash(patch)),
+                    *(json.dumps(list(left_out)), str(key)),
+                ),
             )
 
     def record_rewards(self, key: EpisodeKey, rewards: Mapping[str, float]) -> None:
@@ -229,8 +237,8 @@ class Journal:
         version = schema_version(self._connection)
         if version == 0 and new:
             create_tables(self._connection)
-        elif version == 1:
-            upgrade_from_1(self._connection, read_only=not new)
+        elif version in range(1, SCHEMA_VERSION):
+            upgrade(self._connection, version, read_only=not new)
         elif version != SCHEMA_VERSION:
             raise StoreError(f"{self.path} has format {version}; this Turnwise reads format {SCHEMA_VERSION}")
 

@@ -71,6 +71,7 @@ class StoredEpisode:
     patch: str = ""
     verdict: Verdict | None = None
     rewards: Mapping[str, float] | None = None
+    left_out: tuple[str, ...] = ()  # of the patch
     messages: tuple[tuple[str, str], ...] = ()  # (role, content) of what the opening's tokens say
 
     @property
@@ -104,6 +105,7 @@ class StoredEpisode:
             patch=self.patch,
             verdict=self.verdict,
             rewards=self.rewards or {},
+            left_out=self.left_out,
         )
 
 

@@ -2,22 +2,23 @@
 
 Token ids and log-probabilities are numpy bytes (little-endian int32 and float32); messages, outcomes, rewards, metrics
 and states are JSON. `usage` is [prompt, cached, completion] tokens by an endpoint's count; format 1 lacked it and a
-verdict's `reason`. WAL lets a report read while the run writes. With synchronous=NORMAL a transaction is in the
-kernel's hands when it returns, so kill -9 loses nothing; only a power cut can take the last transactions, and even then
-the file stays consistent. It saves an fsync for every turn.
+verdict's `reason`, formats 1 and 2 an episode's `left_out`, which is JSON, too. WAL lets a report read while the run
+writes. With synchronous=NORMAL a transaction is in the kernel's hands when it returns, so kill -9 loses nothing; only a
+power cut can take the last transactions, and even then the file stays consistent. It saves an fsync for every turn.
 """
 
 import sqlite3
 from pathlib import Path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE episodes (
     id TEXT PRIMARY KEY, stage TEXT NOT NULL, purpose TEXT NOT NULL, iteration INTEGER NOT NULL, task_id TEXT NOT NULL,
     member INTEGER NOT NULL, opening BLOB NOT NULL, messages TEXT NOT NULL, stop_reason TEXT,
-    patch TEXT NOT NULL DEFAULT '', patch_hash TEXT, rewards TEXT);
+    patch TEXT NOT NULL DEFAULT '', patch_hash TEXT, rewards TEXT,
+    left_out TEXT NOT NULL DEFAULT '[]');
 CREATE INDEX episodes_by_stage ON episodes (stage, purpose, iteration);
 CREATE TABLE turns (
     episode_id TEXT NOT NULL REFERENCES episodes (id), turn INTEGER NOT NULL, response TEXT NOT NULL, command TEXT,
@@ -56,13 +57,21 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def upgrade_from_1(connection: sqlite3.Connection, read_only: bool) -> None:
-    """Give a journal of format 1 the columns that it lacks; one that is only read, for this connection alone."""
+# For each format: its tables that lack a column, and what that column is.
+_ADDED = {
+    1: (("turns", "usage", "TEXT", "NULL"), ("verdicts", "reason", "TEXT NOT NULL DEFAULT ''", "''")),
+    2: (("episodes", "left_out", "TEXT NOT NULL DEFAULT '[]'", "'[]'"),),
+}
+
+
+def upgrade(connection: sqlite3.Connection, version: int, read_only: bool) -> None:
+    """Give a journal of an older format the columns that it lacks; one that is only read, for this connection alone."""
+    added = [column for older, columns in _ADDED.items() if older >= version for column in columns]
     if read_only:
-        connection.execute("CREATE TEMP VIEW turns AS SELECT *, NULL AS usage FROM main.turns")
-        connection.execute("CREATE TEMP VIEW verdicts AS SELECT *, '' AS reason FROM main.verdicts")
+        for table, name, _, default in added:
+            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT rowid, *, {default} AS {name} FROM main.{table}")
         return
-    columns = "ALTER TABLE turns ADD usage TEXT; ALTER TABLE verdicts ADD reason TEXT NOT NULL DEFAULT '';"
+    columns = "".join(f"ALTER TABLE {table} ADD {name} {kind};" for table, name, kind, _ in added)
     connection.executescript(f"BEGIN IMMEDIATE; {columns} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
 
 

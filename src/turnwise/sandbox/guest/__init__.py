@@ -19,7 +19,7 @@ for name, source in sources:
     module = sys.modules[name] = types.ModuleType(name)
     exec(compile(source, name, "exec"), module.__dict__)
 module.main(config)"""
-_MODULES = ("processes", "streams", "files", "main")
+_MODULES = ("processes", "streams", "replies", "files", "children", "main")
 
 COMMAND = ("/bin/sh", "-c", _START, _LOAD)
 """The command line of a container's process 1; `opening` is the first thing to send to it."""

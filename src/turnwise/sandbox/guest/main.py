@@ -20,19 +20,15 @@ import signal
 import stat
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
+from turnwise.sandbox.guest.children import become_sh, inherit
 from turnwise.sandbox.guest.files import Baseline, unpack
 from turnwise.sandbox.guest.processes import Process, kill, processes, send
+from turnwise.sandbox.guest.replies import Reply, parse_reply
 from turnwise.sandbox.guest.streams import PIPE_BYTES, Host, Output
 
 CONTROL = "/run/turnwise"
-# Commands' shell: as in scripts/init.sh.
-LOOP = (
-    f". {CONTROL}/shell; while IFS= read -r -u 3 _turnwise; do "
-    'mapfile -d "" -t _turnwise <&"$_turnwise_next"; exec {_turnwise_next}<&-; '
-    f'eval "${{_turnwise[0]-}}" </dev/null >{CONTROL}/output 2>&1 3<&-; _turnwise_done $?; done'
-)
 # More than an environment that programs can be started in; what is longer was not written by the shell.
 REPLY_BYTES = 1 << 22
 PR_SET_DUMPABLE = 4
@@ -42,26 +38,6 @@ IDLE_S = 30.0
 TIMED_OUT = 124
 
 
-class Reply(NamedTuple):
-    """What the shell said: "ready", "done" (with its command's key), "left" (on its way out), "died" (said for it)."""
-
-    kind: str
-    status: int
-    directory: str
-    exports: str
-    key: str = ""
-
-
-def parse_reply(message: bytes) -> Optional[Reply]:
-    """One message of the shell; None when it was cut off (its shell was killed while writing it)."""
-    head, _, rest = message.decode("utf-8", "surrogateescape").partition("\n")
-    kind, status, key = [*head.split(" "), "", ""][:3]
-    if not rest.endswith("end") or not status.isdigit():
-        return None
-    directory, _, exports = rest[: -len("end")].partition("\n")
-    return Reply(kind, int(status), directory, exports, key)
-
-
 class Guest:
     """The container's shell and what is known of it."""
 
@@ -69,6 +45,7 @@ class Guest:
         self.config = config
         self.host = Host()
         self.shell_pid = 0
+        self.apart, self.apart_status = 0, 0  # the process that runs apart from the shell, and how it ended
         self.shell_fds: Tuple[int, ...] = ()  # what the last shell was reached by
         self.state = Reply("done", 0, config["workdir"], "")
         self.reply: Optional[Reply] = None
@@ -150,10 +127,12 @@ class Guest:
                 return
             if pid == 0:
                 return
+            code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            if pid == self.apart:
+                self.apart, self.apart_status = 0, code
             if pid == self.shell_pid:
                 self.take_replies()  # its last words, said before it died
                 self.shell_pid = 0
-                code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
                 self.reply = Reply("died", code, "", "")
 
     def watch(self) -> None:
@@ -195,37 +174,34 @@ class Guest:
         request_read, self.request = os.pipe()
         self.key, self.command = "", self.place("command")
         self.shell_fds = self.request, self.command
-        deadline = time.monotonic() + DEATH_S
-        while self.shell_pid == 0:
-            try:
-                self.shell_pid = os.fork()
-            except OSError as error:
-                if error.errno != errno.EAGAIN or time.monotonic() > deadline:
-                    raise
-                self.turn(WATCH_S)  # a fork bomb took all the room; `watch` ends it
-                continue
-            if self.shell_pid == 0:
-                self.become_shell(request_read)
+        self.shell_pid = self.fork()
+        if self.shell_pid == 0:
+            self.become_shell(request_read)
         os.close(request_read)
         if self.wait(DEATH_S, ("ready", "died")) is None or self.shell_pid == 0:
             raise OSError("bash did not start")
         if self.state.exports or self.state.directory != self.config["workdir"]:
             self.restore()
 
+    def fork(self) -> int:
+        """Fork, as soon as there is room for a process."""
+        deadline = time.monotonic() + DEATH_S
+        while True:
+            try:
+                return os.fork()
+            except OSError as error:
+                if error.errno != errno.EAGAIN or time.monotonic() > deadline:
+                    raise
+            self.turn(WATCH_S)  # a fork bomb took all the room; `watch` ends it
+
     def become_shell(self, request_read: int) -> NoReturn:
         """In the child: become bash."""
         try:
-            for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
-            os.chdir(self.config["workdir"])
             null = os.open("/dev/null", os.O_RDWR)
-            for fd, inherited in enumerate((null, null, null, request_read)):
-                os.dup2(inherited, fd)
-            for name in os.listdir("/proc/self/fd"):  # up to the limit, old Pythons would close a thousand million
-                if int(name) > 3:
-                    os.closerange(int(name), int(name) + 1)  # also where it is closed already
+            inherit(null, null, null, request_read)
+            os.chdir(self.config["workdir"])
             limits = ["unlimited", str(self.config["data_kb"]), str(self.config["file_kb"])]
-            os.execvp("bash", ["bash", "--noprofile", "--norc", "-c", LOOP, "bash", *limits])
+            os.execvp("bash", ["bash", "--noprofile", "--norc", "-c", self.config["loop"], "bash", *limits])
         finally:
             os._exit(127)
 
@@ -243,14 +219,12 @@ class Guest:
         started = time.monotonic()
         self.reply, self.key = None, os.urandom(8).hex()
         with contextlib.suppress(BrokenPipeError):  # it was killed just now, which `wait` is about to see
-            os.write(self.request, b"run\n" + self.key.encode() + b"\n")
+            os.write(self.request, b"run\n" + self.key.encode())
         reply = self.wait(timeout_s)
         timed_out = reply is None
         if reply is None:
             reply = self.interrupt(elders)
-        kept = output.finish()
-        told = {"status": reply.status, "duration_s": time.monotonic() - started, "timed_out": timed_out}
-        return dict(told, truncated=output.truncated), kept
+        return ran(output, reply.status, time.monotonic() - started, timed_out)
 
     def give(self, command: bytes) -> None:
         """Write to the file that the shell opened before it said "ready" or "done", and that has no name any more."""
@@ -301,7 +275,33 @@ class Guest:
         if self.shell_pid == 0:
             self.new_shell()
         told, output = self.execute(command, request["timeout_s"], request["limit"])
-        self.host.answer(output, **told)
+        self.host.answer(output, directory=self.state.directory, **told)
+
+    def run_apart(self, request: Dict[str, Any]) -> None:
+        """A script, by a /bin/sh that has nothing of the shell's state."""
+        script = self.host.read()
+        elders = processes()
+        receive, send_to = os.pipe()
+        os.set_blocking(receive, False)
+        started, deadline = time.monotonic(), time.monotonic() + request["timeout_s"]
+        pid = self.apart = self.fork()
+        if pid == 0:
+            become_sh(script, send_to, self.config["workdir"])
+        os.close(send_to)
+        output = Output(receive, request["limit"])
+        self.outputs.append(output)
+        self.wait_for_apart(deadline)
+        timed_out = self.apart == pid
+        if timed_out:
+            kill(elders, set())
+            self.wait_for_apart(time.monotonic() + DEATH_S)
+        told, kept = ran(output, self.apart_status, time.monotonic() - started, timed_out)
+        self.host.answer(kept, **told)
+
+    def wait_for_apart(self, deadline: float) -> None:
+        """Wait until the process that runs apart has ended; gives up at `deadline`."""
+        while self.apart and time.monotonic() < deadline:
+            self.turn(min(WATCH_S, max(0.0, deadline - time.monotonic())))
 
     def read(self, request: Dict[str, Any]) -> None:
         """A regular file's content."""
@@ -358,6 +358,7 @@ class Guest:
         actions: Dict[str, Callable[[Dict[str, Any]], None]] = {
             "begin": self.begin,
             "run": self.run,
+            "run_apart": self.run_apart,
             "read": self.read,
             "write": self.write,
             "unpack": self.unpack,
@@ -376,6 +377,13 @@ class Guest:
             except OSError as error:
                 self.host.answer(error=str(error))
             self.host.drain()
+
+
+def ran(output: Output, status: int, duration_s: float, timed_out: bool) -> Tuple[Dict[str, Any], bytes]:
+    """What became of something that was run: its fields, and the head and tail of its output."""
+    head, tail, left_out = output.finish()
+    told = {"status": status, "duration_s": duration_s, "timed_out": timed_out}
+    return dict(told, head=len(head), left_out=left_out), head + tail
 
 
 def main(config: Dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+. /run/turnwise/shell; for ((; !0${-//[!n]/}; )); do builtin read -r -u 3 -N 4 _turnwise || builtin exit; builtin mapfile -d "" -t _turnwise <&"$_turnwise_next"; exec {_turnwise_next}<&-; builtin eval "${_turnwise[0]-}" </dev/null >/run/turnwise/output 2>&1 3<&-; _turnwise_done "$?"; done
