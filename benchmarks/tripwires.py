@@ -3,9 +3,9 @@
     python benchmarks/tripwires.py --repos clones/ --rows rows.parquet --history 300
 
 For each row whose repository lies in `--repos` (a clone OWNER__NAME or OWNER+NAME/repo, bare or not) the gold patch is
-read against its base commit, without the gold patch as a reference: what is measured is how an honest fix looks. With
-`--history N` the newest N commits of each clone that change both tests and other Python files are read so, too, less what
-they change in tests. Prints a table by rule, and what tripped.
+read against its base commit, without a gold patch as a reference: what is measured is how an honest fix looks. With
+`--history N` the newest N commits of each clone that change both tests and other Python files are read so, too, less
+what they change in tests. Prints a table by rule, and what tripped.
 """
 
 import argparse

@@ -13,6 +13,9 @@ CONTROL_TOKENS = {
     "llama31": ("<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"),
     "mistral_v3": ("<s>", "</s>", "[INST]", "[/INST]"),
     "deepseek_r1_distill": ("<bos>", "<|end_of_sentence|>", "<|User|>", "<|Assistant|>"),
+    "deepseek_v31": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "</think>"),  # noqa: RUF001
+    "glm45": ("[gMASK]", "<|endoftext|>", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
+    "gpt_oss": ("<|startoftext|>", "<|return|>", "<|start|>", "<|message|>", "<|channel|>", "<|end|>"),
 }
 
 

@@ -164,3 +164,128 @@ def test_the_tools_are_python_3_6():
         alias.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for alias in node.names
     }
     assert imported == {"os", "sys"}
+
+
+def test_replace_takes_line_endings_as_edit_does(run):
+    run(r"printf 'def f():\r\n    return 1\r\n' > c.py")
+    assert run("replace --file c.py 'def f():\n    return 1' 'x\ny'")[0] == 0
+    assert run("od -An -c c.py")[1].split() == ["x", r"\r", r"\n", "y", r"\r", r"\n"]
+    assert run("replace --file c.py y 'a\nb' && od -An -c c.py")[1].split()[-6:] == [
+        "a",
+        r"\r",
+        r"\n",
+        "b",
+        r"\r",
+        r"\n",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "command", "after"),
+    [
+        (b"a\nb\r\nc\nd\r\n", "replace --file f 'b\nc' 'x\ny\nz'", b"a\nx\r\ny\r\nz\nd\r\n"),
+        (b"a\nb\r\n", "edit --file f 2:2 'x\ny'", b"a\nx\r\ny\r\n"),
+        (b"a\r\nb", "replace --file f b 'x\ny'", b"a\r\nx\r\ny"),
+        (b"a\r\na\r\nb\r\n", "replace --file f --replace-all 'a\n' ''", b"b\r\n"),
+        (b"a\r\nb\r\n", "replace --file f --replace-all $'\\r' ''", b"a\nb\n"),
+        (b"a\rb\r\n", "replace --file f $'a\\rb' c", b"c\r\n"),
+        (b"\xef\xbb\xbfa\nb\n", "edit --file f 1:1 x", b"\xef\xbb\xbfx\nb\n"),
+        (b"\xef\xbb\xbfa\nb\n", "replace --file f a x", b"\xef\xbb\xbfx\nb\n"),
+        (b"\xe9a\n", "replace --file f a $'\\xe8\\n'", b"\xe9\xe8\n\n"),
+        (b"a", "replace --file f a b", b"b"),
+        (b"a\n\n", "replace --file f a ''", b"\n\n"),
+    ],
+)
+def test_an_edit_keeps_every_byte_that_it_was_not_asked_to_change(run, tmp_path, before, command, after):
+    (tmp_path / "work" / "f").write_bytes(before)
+    assert run(command)[0] == 0
+    assert (tmp_path / "work" / "f").read_bytes() == after
+
+
+def test_a_full_disk_leaves_the_old_file_whole(run):
+    full = "ulimit -f 1; "  # no file of this shell can be over 1,024 bytes: a write fails part of the way
+    run("seq 200 > big && sed -i 1,150d big")
+    before = run("cat big; ls -A")
+    code, text = run(full + "edit --file big 1:1 <<<$(seq -s_ 1000)")
+    assert (code, text) == (1, "edit: W/big: file too large; nothing was changed\n")
+    assert run("cat big; ls -A") == before
+
+
+def test_the_old_file_stays_whole_until_the_new_one_is(run):
+    before = run("cat a.py")
+    assert run("exec 3< a.py; edit --file a.py 1:100 '' > /dev/null; cat <&3") == before
+
+
+def test_an_edit_keeps_mode_and_links(run):
+    run("chmod 4750 a.py && ln -s a.py link.py && ln -s link.py farther.py")
+    assert run("edit --file farther.py 1:1 'x1 = 0'")[0] == 0
+    assert run("readlink farther.py link.py; stat -c %a a.py; head -1 a.py")[1] == "link.py\na.py\n4750\nx1 = 0\n"
+
+
+@pytest.mark.parametrize("deep", ["'+'.join(['1'] * 5000)", "'-' * 200000 + '1'", "'(' * 300 + ')' * 300"])
+def test_an_edit_succeeds_whatever_the_parser_makes_of_the_file(run, deep):
+    run(f"""python3 -c "print('x =', {deep}); print('y = 1')" > d.py""")
+    code, text = run("edit --file d.py 2:2 'y = 2' | tail -c 200; exit ${PIPESTATUS[0]}")
+    assert (code, "Traceback" in text) == (0, False)
+    assert run("tail -1 d.py") == (0, "y = 2\n")
+
+
+def test_output_that_cannot_be_written_is_no_failed_edit(run):
+    assert run("edit --file a.py 1:1 'x1 = 0' > /dev/full")[0] == 0
+    assert run("head -1 a.py") == (0, "x1 = 0\n")
+    assert run("open a.py > /dev/full")[0] == 1
+
+
+def test_a_huge_file_is_viewed_in_little_memory_and_not_edited(run):
+    run("{ seq 1000; head -c 256M /dev/zero | tr '\\0' x; echo; seq 1000; } > huge")
+    little = "ulimit -v 200000; "
+    assert run(little + "open huge 1002")[1].endswith(
+        "\n1002:1\n1003:2\n1004:3\n1005:4\n1006:5\n(995 more lines below)\n"
+    )
+    assert "(2001 lines total)" in run(little + "open huge | head -1")[1]
+    assert int(run(little + "open huge 1001 | wc -c")[1]) < 100_000
+    assert run("edit --file huge 1:1 x") == (1, "edit: W/huge: too large; at most 64 MB\n")
+    assert run("replace --file huge x y") == (1, "replace: W/huge: too large; at most 64 MB\n")
+    assert run(little + "search_file 77 huge")[1].count("\n") <= 51
+
+
+@pytest.mark.parametrize("tool", ["open {}", "edit --file {} 1:1 x", "replace --file {} x y", "search_file x {}"])
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("fifo", "W/fifo: not a regular file"),
+        ("/dev/zero", "/dev/zero: not a regular file"),
+        ("loop", "W/loop: too many levels of symbolic links"),
+        ("gone", "W/gone: no such file or directory"),
+        ("folder", "W/folder: is a directory"),
+        ("a.py/x", "W/a.py/x: not a directory"),
+        ("binary", "W/binary: not a text file"),
+        ("/proc/self/mem", "input/output error"),
+        ("$'new\\nline'", "W/new\\nline: no such file or directory"),
+    ],
+)
+def test_what_is_no_text_file_is_refused_in_one_line(run, tool, path, why):
+    run("mkfifo fifo; ln -s loop loop; ln -s none gone; mkdir folder; printf 'a\\0b' > binary")
+    assert run(tool.format(path)) == (1, f"{tool.split()[0]}: {why}\n")
+
+
+@pytest.mark.parametrize("command", ["goto {}", "edit --file a.py {}:{} x", "open a.py {}"])
+def test_a_number_of_thousands_of_digits_is_refused_in_one_line(run, command):
+    run("open a.py")
+    code, text = run(command.replace("{}", "9" * 5000))
+    assert (code, text.count("\n"), "Traceback" in text) == (1, 1, False)
+
+
+def test_a_folder_that_is_gone_is_a_refusal(run):
+    assert run("export PATH=${PATH%%:*}:/usr/bin:/bin; mkdir d; cd d; rmdir ../d; open a.py")[1].endswith(
+        "open: no such file or directory\n"
+    )
+
+
+def test_files_of_proc_can_be_viewed(run):
+    assert run("open /proc/self/limits")[0] == 0
+
+
+def test_a_state_that_cannot_be_kept_leaves_no_new_file(run):
+    assert run("TURNWISE_STATE=/proc/none create b.py")[0] == 1
+    assert run("ls b.py")[0] != 0

@@ -58,6 +58,7 @@ def test_what_the_gold_patch_changes_is_source_wherever_it_lies(small_world, app
     assert applied(task, "tests/tool [1].py", "fixtures/a.json", "setup.cfg", "conftest.py", *other) == {
         "tests/tool [1].py",
         "fixtures/a.json",
+        "pkg/test_data/sums.csv",
     }
 
 

@@ -1,15 +1,25 @@
 """From a response's text to its one command (PAPER.md, appendix F)."""
 
 import re
-from bisect import bisect_left
-from collections import defaultdict
 from dataclasses import dataclass
 
+from turnwise.agent.heredocs import heredocs
 from turnwise.types import FormatError
 
-_OPENING = re.compile(r"```command\s*")
-_CLOSING = re.compile(r"```\s*")
-_HEREDOC = re.compile(r"(?<!<)<<(?P<dash>-?)\s*(?P<quote>['\"\\]?)(?P<word>\w+)")
+_OPENING = re.compile(r"^```command[^\S\n]*$", re.MULTILINE)
+_CLOSING = re.compile(r"^```[^\S\n]*$", re.MULTILINE)
+_LINE_END = re.compile(r"\r\n?")
+# How families of models mark reasoning: before the answer, and with the opening tag in the prompt or in the response.
+_REASONING = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+)
 
 
 @dataclass(frozen=True)
@@ -23,92 +33,94 @@ class ParsedResponse:
 def parse_response(text: str) -> ParsedResponse:
     r"""The command between a line "```command" and the next line "```" that does not stand in a heredoc.
 
-    Reasoning up to the last `</think>` is not looked at: drafts in it are no commands. A block that is empty or does
-    not end counts as none.
+    The reasoning that a response begins with is not looked at: drafts in it are no commands. A block that is empty or
+    does not end counts as none. Lines may end with CR LF or CR, too.
 
     >>> parse_response("Look.\n```command\nls -a\n```").command
     'ls -a'
     >>> parse_response("Look.").error
     <FormatError.NO_COMMAND: 'no_command'>
     """
-    blocks = _blocks(text.rpartition("</think>")[2].split("\n"))
+    blocks = _blocks(_without_reasoning(_LINE_END.sub("\n", text)))
     if len(blocks) > 1:
         return ParsedResponse(error=FormatError.MULTIPLE_COMMANDS)
-    command = blocks[0].strip("\n") if blocks and blocks[0] is not None else ""
+    command = blocks[0].text.strip("\n") if blocks and blocks[0].closed else ""
     return ParsedResponse(command) if command.strip() else ParsedResponse(error=FormatError.NO_COMMAND)
 
 
 def without_heredocs(command: str) -> str:
     """The command without the bodies of its heredocs: what the shell reads as words."""
-    text = _Text(command.split("\n"))
     kept, at = [], 0
-    while at < len(text.lines):
-        kept.append(text.lines[at])
-        at = text.after_heredocs(at)
-    return "\n".join(kept)
+    for heredoc in heredocs(command):
+        kept.append(command[at : heredoc.start])
+        at = len(command) if heredoc.end is None else heredoc.end
+    return "".join([*kept, command[at:]])
 
 
-def _blocks(lines: list[str]) -> list[str | None]:
-    """The body of every block that is opened; None for one that is not closed."""
-    text = _Text(lines)
-    blocks: list[str | None] = []
-    at = 0
-    while at < len(lines):
-        if not _OPENING.fullmatch(lines[at]):
-            at += 1
-            continue
-        stop = text.closing_line(at + 1)
-        blocks.append(None if stop is None else "\n".join(lines[at + 1 : stop]))
-        at = at + 1 if stop is None else stop + 1
+@dataclass(frozen=True)
+class _Block:
+    """A block that is opened at `start`; it goes to `end` and is `closed` there, or is not."""
+
+    text: str
+    start: int
+    end: int
+    closed: bool
+
+
+def _blocks(text: str) -> list[_Block]:
+    """Every block that is opened, in their order."""
+    blocks: list[_Block] = []
+    opening = _OPENING.search(text)
+    while opening is not None:
+        begin = opening.end() + 1
+        following = _OPENING.search(text, begin)
+        body = text[begin : following.start() if following else len(text)]
+        closing = _closing(body)
+        end = begin + (closing.end() if closing else 0)
+        blocks.append(_Block(body[: closing.start()] if closing else "", opening.start(), end, closing is not None))
+        opening = _OPENING.search(text, end)
     return blocks
 
 
-class _Text:
-    """Lines, and where each of them stands: a response may open thousands of heredocs and end none."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.lines = lines
-        self._places: defaultdict[str, list[int]] = defaultdict(list)
-        self._openings: list[int] = []
-        for index, line in enumerate(lines):
-            self._places[line].append(index)
-            if line.startswith("\t"):
-                self._places["\t" + line.lstrip("\t")].append(index)
-            if _OPENING.fullmatch(line):
-                self._openings.append(index)
-
-    def closing_line(self, at: int) -> int | None:
-        """The index of the line that closes the block whose body starts at `at`."""
-        while at < len(self.lines):
-            if _CLOSING.fullmatch(self.lines[at]):
-                return at
-            if _OPENING.fullmatch(self.lines[at]):
-                return None
-            at = self.after_heredocs(at)
-        return None
-
-    def after_heredocs(self, at: int) -> int:
-        """The index after line `at` and the bodies of the heredocs that start on it.
-
-        A heredoc whose end does not come, or not before another block opens, is not taken for one.
-        """
-        after = at + 1
-        for start in _HEREDOC.finditer(self.lines[at]):
-            stop = self._heredoc_end(after, start["word"], bool(start["dash"]))
-            if stop is None:
-                break
-            after = stop + 1
-        return after
-
-    def _heredoc_end(self, at: int, word: str, dash: bool) -> int | None:
-        ends = [word, *(["\t" + word] if dash else [])]
-        found = [_first(self._places[text], at) for text in ends if text in self._places]
-        stop = min((index for index in found if index is not None), default=None)
-        opening = _first(self._openings, at)
-        return None if stop is None or (opening is not None and opening < stop) else stop
+def _closing(body: str) -> re.Match[str] | None:
+    """The first fence that is not in a heredoc; a heredoc that nothing ends before another block is not one."""
+    bodies = [(heredoc.start, heredoc.end) for heredoc in heredocs(body) if heredoc.end is not None]
+    closing = _CLOSING.search(body)
+    for start, end in bodies:
+        if closing is None or closing.start() < start:
+            break
+        if closing.start() < end:
+            closing = _CLOSING.search(body, end)
+    return closing
 
 
-def _first(places: list[int], at: int) -> int | None:
-    """The first of these sorted indices from `at` on."""
-    place = bisect_left(places, at)
-    return places[place] if place < len(places) else None
+def _without_reasoning(text: str) -> str:
+    """What follows the reasoning that the text begins with; a tag anywhere else is text."""
+    stripped = text.lstrip()
+    for opening, closing in _REASONING:
+        if stripped.startswith(opening):
+            end = _end_of_reasoning(stripped, closing)
+            return text if end is None else stripped[end:]
+    for opening, closing in _REASONING:  # opened in the prompt
+        end = _end_of_reasoning(text, closing, alone=True)
+        if end is not None and opening not in text[:end]:
+            return text[end:]
+    return text
+
+
+def _end_of_reasoning(text: str, closing: str, alone: bool = False) -> int | None:
+    """Behind the tag that closes reasoning: the first that is neither in quotes nor in a command's block.
+
+    `alone`: nothing says that the text is reasoning but the tag, so it counts where it ends its line, or where a
+    command follows it.
+    """
+    blocks = [block for block in _blocks(text) if block.closed] if closing in text else []
+    for tag in re.finditer(re.escape(closing), text):
+        before, after = text[: tag.start()][-1:], text[tag.end() :][:1]
+        in_quotes = before == after and before in ("'", '"', "`")
+        in_block = any(block.start < tag.start() < block.end for block in blocks)
+        ends_line = text[tag.end() :].partition("\n")[0].strip() == ""
+        command_follows = bool(blocks) and blocks[-1].start >= tag.end()
+        if not in_quotes and not in_block and (not alone or ends_line or command_follows):
+            return tag.end()
+    return None

@@ -7,10 +7,11 @@ mean, temperature 1) has none.
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from turnwise.pipeline.chat_table import ChatTable, policy_findings
 from turnwise.pipeline.table import Finding, Table
@@ -60,11 +61,19 @@ class RunTable(Table):
     seed: int = Field(default=0, ge=0)
 
 
+def _day(text: str) -> str:
+    return date.fromisoformat(text).isoformat()
+
+
 class ModelTable(Table):
-    """`[model]`: a checkpoint folder in Hugging Face format or a hub id; for an endpoint, the name it has there."""
+    """`[model]`: a checkpoint folder in Hugging Face format or a hub id; for an endpoint, the name it has there.
+
+    `today` is what a chat template that asks for the date is given, in every run and on every day of it: YYYY-MM-DD.
+    """
 
     checkpoint: str | None = Field(default=None, min_length=1)
     name: str | None = Field(default=None, min_length=1)
+    today: Annotated[str, AfterValidator(_day)] = "2024-07-26"
 
 
 class TasksTable(Table):

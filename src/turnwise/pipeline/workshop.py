@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -234,7 +235,7 @@ def _open_policy(recipe: Recipe, journal: Journal, weights: str) -> tuple[Render
     if recipe.policy.chat is not None:
         return TranscriptRenderer(), _open_chat(recipe.policy.chat, recipe.model_name, journal)
     _need_torch()
-    return _load_renderer(weights), _load_policy(recipe, weights)
+    return _load_renderer(weights, date.fromisoformat(recipe.model.today)), _load_policy(recipe, weights)
 
 
 def _open_chat(chat: ChatTable, model: str, journal: Journal) -> ChatPolicy:
@@ -251,9 +252,9 @@ def _open_chat(chat: ChatTable, model: str, journal: Journal) -> ChatPolicy:
     )
 
 
-def _load_renderer(weights: str) -> ChatRenderer:
+def _load_renderer(weights: str, today: date) -> ChatRenderer:
     try:
-        return ChatRenderer(load_tokenizer(weights))
+        return ChatRenderer(load_tokenizer(weights), today)
     except CheckpointError as error:
         raise CheckpointError(f"{weights}: {error}") from error
 

@@ -16,10 +16,11 @@ _BIN = Path(__file__).parent / "bin"
 def tools_mount() -> Mount:
     """Where the tools are on the host and where a sandbox shows them (read-only).
 
-    Compiles their shared module first where it can: a sandbox cannot, and every call would pay for it.
+    Compiles their modules first where it can: a sandbox cannot, and every call would take that time.
     """
-    with suppress(OSError):
-        py_compile.compile(str(_BIN / "_tools.py"))
+    for module in _BIN.glob("*.py"):
+        with suppress(OSError):
+            py_compile.compile(str(module))
     return Mount(_BIN, TOOLS_DIR)
 
 

@@ -1,22 +1,40 @@
 """The agent's tools (PAPER.md, appendix F), run inside the sandbox; Python 3.6+ and its standard library only.
 
-All but `submit`, which is a line of shell, are here. They run thousands of times, so this module imports nothing but
-`os` and `sys`, and works on bytes throughout: a file's encoding and line endings come out as they went in. The open
+All but `submit`, which is a line of shell, are here. They run thousands of times, so they import nothing but `os`
+and `sys`, and work on bytes throughout: a file's encoding and line endings come out as they went in. The open
 file and the window's first line live in a state folder from one command to the next. Results go to stdout with exit
-status 0; refusals are one line on stderr with status 1.
+status 0; refusals are one line on stderr with status 1, and have changed nothing.
 """
 
 # Importing pathlib takes longer than all that a tool does.
-# ruff: noqa: PTH100, PTH103, PTH120, PTH123
+# ruff: noqa: PTH100, PTH103, PTH108, PTH120, PTH123
 
 import os
 import sys
+
+from _files import (
+    BOM,
+    MAX_LINE_BYTES,
+    ToolError,
+    count_lines,
+    numbered,
+    open_text,
+    read_lines,
+    read_window,
+    reason,
+    show,
+    split_lines,
+    write_file,
+    write_whole,
+)
 
 STATE_DIR = os.environ.get("TURNWISE_STATE", "/tmp/.turnwise")
 WINDOW_FILE = STATE_DIR + "/window"
 AROUND_EDIT_LINES = 2
 SCROLL_OVERLAP_LINES = 2
 MAX_MATCHES = 50
+MAX_PARSED_BYTES = 1 << 20
+WRITERS = ("create", "edit", "replace")
 
 USAGE = {
     "create": "create FILE",
@@ -30,24 +48,10 @@ USAGE = {
 }
 
 
-class ToolError(Exception):
-    """The tool does not do what was asked; the message says why in one line."""
-
-
 def window_lines() -> int:
     """How many lines a view shows."""
     text = os.environ.get("TURNWISE_WINDOW", "")
     return max(int(text), 1) if text.isdigit() else 100
-
-
-def show(path: bytes) -> str:
-    """A path or other bytes as text fit for a message."""
-    return path.decode("utf-8", "replace")
-
-
-def reason(error: OSError) -> str:
-    """What the system says about a file, in lower case."""
-    return (error.strerror or "not possible").lower()
 
 
 def load_window() -> "tuple[bytes, int]":
@@ -62,58 +66,35 @@ def load_window() -> "tuple[bytes, int]":
 
 def save_window(path: bytes, first: int) -> None:
     """Remember the open file and the first line of its window."""
-    os.makedirs(STATE_DIR, exist_ok=True)
-    with open(WINDOW_FILE, "wb") as file:
-        file.write(b"%d\n%s" % (first, path))
-
-
-def read_lines(path: bytes) -> "list[bytes]":
-    """The file's lines with their endings; refuses what is no text file."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        os.makedirs(STATE_DIR, exist_ok=True)
+        write_whole(os.fsencode(WINDOW_FILE), b"%d\n%s" % (first, path))
     except OSError as error:
-        raise ToolError(f"{show(path)}: {reason(error)}") from None
-    if b"\0" in data:
-        raise ToolError(f"{show(path)}: not a text file")
-    lines = [line + b"\n" for line in data.split(b"\n")]
-    lines[-1] = lines[-1][:-1]
-    return lines if lines[-1] else lines[:-1]
-
-
-def write_lines(path: bytes, lines: "list[bytes]") -> None:
-    """Replace the file's content; its mode stays."""
-    try:
-        with open(path, "wb") as file:
-            file.write(b"".join(lines))
-    except OSError as error:
-        raise ToolError(f"{show(path)}: {reason(error)}") from None
-
-
-def numbered(lines: "list[bytes]", first: int, last: int) -> bytes:
-    """Lines `first` to `last` (counted from 1, both shown), each behind its number."""
-    shown = (b"%d:%s\n" % (number, lines[number - 1].rstrip(b"\r\n")) for number in range(first, last + 1))
-    return b"".join(shown)
+        raise ToolError(f"the open file cannot be remembered: {reason(error)}") from None
 
 
 def line_number(text: bytes) -> int:
     """A positive line number; refuses anything else."""
-    if not text.isdigit() or int(text) == 0:
+    if not is_number(text) or int(text) == 0:
         raise ToolError(f"not a line number: {show(text)}")
     return int(text)
 
 
+def is_number(text: bytes) -> bool:
+    """Whether it is digits, and not so many that Python would refuse them."""
+    return text.isdigit() and len(text) < 19
+
+
 def view(path: bytes, first: int) -> bytes:
     """Move the window to `first` (kept inside the file) and return what it shows."""
-    lines, height = read_lines(path), window_lines()
-    total = len(lines)
+    total, height = count_lines(path), window_lines()
     first = max(1, min(first, total - height + 1))
     last = min(total, first + height - 1)
     save_window(path, first)
     parts = [b"[File: %s (%d lines total)]\n" % (path, total)]
     if first > 1:
         parts.append(b"(%d more lines above)\n" % (first - 1))
-    parts.append(numbered(lines, first, last))
+    parts.append(read_window(path, first, last))
     if last < total:
         parts.append(b"(%d more lines below)\n" % (total - last))
     return b"".join(parts)
@@ -121,7 +102,7 @@ def view(path: bytes, first: int) -> bytes:
 
 def view_line(path: bytes, line: int) -> bytes:
     """Show `line` at about one sixth from the window's top; refuses a line outside the file."""
-    total = len(read_lines(path))
+    total = count_lines(path)
     if line > max(total, 1):
         raise ToolError(f"line {line} is outside the file, which has {total} lines")
     return view(path, line - window_lines() // 6)
@@ -155,7 +136,7 @@ def run_scroll_down(args: "list[bytes]") -> bytes:
     """Move the window down by its height, less a small overlap."""
     expect(not args, "scroll_down")
     path, first = load_window()
-    if first + window_lines() > len(read_lines(path)):
+    if first + window_lines() > count_lines(path):
         raise ToolError("already at the end of the file")
     return view(path, first + scroll_step())
 
@@ -175,23 +156,29 @@ def run_create(args: "list[bytes]") -> bytes:
         os.makedirs(os.path.dirname(path), exist_ok=True)
     except OSError as error:
         raise ToolError(f"{show(args[0])}: {reason(error)}") from None
-    write_lines(path, [b"\n"])
-    return view(path, 1)
+    write_file(path, b"\n")
+    try:
+        return view(path, 1)
+    except ToolError:
+        os.unlink(path)
+        raise
 
 
 def run_search_file(args: "list[bytes]") -> bytes:
     """List the lines of a file that hold a term, taken literally."""
     expect(len(args) in (1, 2) and args[0] != b"", "search_file")
     path = os.path.abspath(args[1]) if len(args) == 2 else load_window()[0]
-    lines = read_lines(path)
-    found = [number for number, line in enumerate(lines, 1) if args[0] in line]
+    count_lines(path)  # refuses what is no text file
+    found, shown = 0, []
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            if args[0] in line:
+                found += 1
+                shown += [numbered([line[:MAX_LINE_BYTES]], number)] if found <= MAX_MATCHES else []
     if not found:
         raise ToolError(f'"{show(args[0])}" is not in {show(path)}')
-    parts = [b'[%d lines with "%s"]\n' % (len(found), args[0])]
-    parts += [numbered(lines, number, number) for number in found[:MAX_MATCHES]]
-    if len(found) > MAX_MATCHES:
-        parts.append(b"(%d more)\n" % (len(found) - MAX_MATCHES))
-    return b"".join(parts)
+    more = b"(%d more)\n" % (found - MAX_MATCHES) if found > MAX_MATCHES else b""
+    return b'[%d lines with "%s"]\n' % (found, args[0]) + b"".join(shown) + more
 
 
 def run_edit(args: "list[bytes]") -> bytes:
@@ -201,19 +188,27 @@ def run_edit(args: "list[bytes]") -> bytes:
     lines = read_lines(path)
     start, end = line_range(args[0], max(len(lines), 1))
     text = args[1] if len(args) == 2 else text_on_stdin()
-    ending = b"\r\n" if lines and lines[0].endswith(b"\r\n") else b"\n"
-    new = [line + ending for line in text.replace(b"\r\n", b"\n").split(b"\n")]
+    new = [line + ending_at(lines, start - 1) for line in text.replace(b"\r\n", b"\n").split(b"\n")]
     if text == b"" or text.endswith(b"\n"):
         new.pop()
+    if start == 1 and lines and lines[0].startswith(BOM) and new and not new[0].startswith(BOM):
+        new[0] = BOM + new[0]
     lines[start - 1 : end] = new
-    write_lines(path, lines)
-    return b"[Edited: %d lines total]\n" % len(lines) + after_edit(path, lines, start, start + len(new) - 1)
+    shown = after_edit(path, lines, start, start + len(new) - 1)
+    write_file(path, b"".join(lines))
+    return b"[Edited: %d lines total]\n" % len(lines) + shown
+
+
+def ending_at(lines: "list[bytes]", index: int) -> bytes:
+    """How the line ends that is there, or the file's first where it has no ending."""
+    there = [line for line in lines[index : index + 1] + lines[:1] if line.endswith(b"\n")]
+    return b"\r\n" if there and there[0].endswith(b"\r\n") else b"\n"
 
 
 def line_range(text: bytes, total: int) -> "tuple[int, int]":
     """The two ends of START:END; refuses what is no range inside the file."""
     start_text, colon, end_text = text.partition(b":")
-    if not (colon and start_text.isdigit() and end_text.isdigit()):
+    if not (colon and is_number(start_text) and is_number(end_text)):
         raise ToolError(f"{show(text)} is not a line range; use START:END, like 12:14")
     start, end = int(start_text), int(end_text)
     if not 1 <= start <= end <= total:
@@ -238,16 +233,39 @@ def run_replace(args: "list[bytes]") -> bytes:
     everywhere = b"--replace-all" in args
     args = [arg for arg in args if arg != b"--replace-all"]
     expect(len(args) == 2 and args[0] != b"", "replace")
-    data = b"".join(read_lines(path))
-    count = data.count(args[0])
+    lines = read_lines(path)
+    data = b"".join(lines)
+    search = args[0]
+    exact = b"\r" in search and search in data  # line endings are what is to be replaced
+    if not exact:
+        search, data = search.replace(b"\r\n", b"\n"), data.replace(b"\r\n", b"\n")
+    count = data.count(search)
     if count == 0:
         raise ToolError(f"search text not found in {show(path)}")
     if count > 1 and not everywhere:
         raise ToolError(f"search text found {count} times; make it longer or add --replace-all")
-    start = data[: data.index(args[0])].count(b"\n") + 1
-    write_lines(path, [data.replace(args[0], args[1])])
-    stop = start + args[1].count(b"\n")
-    return b"[Edited: %d replaced]\n" % count + after_edit(path, read_lines(path), start, stop)
+    start = data[: data.index(search)].count(b"\n") + 1
+    pieces = data.split(search)
+    new = args[1].join(pieces) if exact else join_with_endings(lines, pieces, search, args[1])
+    shown = after_edit(path, split_lines(new), start, start + args[1].count(b"\n"))
+    write_file(path, new)
+    return b"[Edited: %d replaced]\n" % count + shown
+
+
+def join_with_endings(lines: "list[bytes]", pieces: "list[bytes]", search: bytes, text: bytes) -> bytes:
+    """The `pieces` of the file, their lines ending as in `lines`, with `text` between, ending as the line it starts on.
+
+    Pieces and `search` have bare line feeds; `lines` are the file's as they were.
+    """
+    text, at, parts = text.replace(b"\r\n", b"\n"), 0, []
+    for index, piece in enumerate(pieces):
+        *whole, rest = piece.split(b"\n")
+        parts += [line + ending_at(lines, at + offset) for offset, line in enumerate(whole)] + [rest]
+        at += len(whole)
+        if index < len(pieces) - 1:
+            parts.append(text.replace(b"\n", ending_at(lines, at)))
+            at += search.count(b"\n")
+    return b"".join(parts)
 
 
 def take_file_option(args: "list[bytes]") -> "tuple[bytes, list[bytes]]":
@@ -264,19 +282,43 @@ def after_edit(path: bytes, lines: "list[bytes]", start: int, stop: int) -> byte
     last = min(len(lines), stop + AROUND_EDIT_LINES)
     shown_last = min(last, first + max(window_lines(), 2 * AROUND_EDIT_LINES + 1) - 1)
     cut = b"(%d more lines changed below)\n" % (last - shown_last) if shown_last < last else b""
-    return numbered(lines, first, shown_last) + cut + syntax_warning(path, lines)
+    changed: bytes = numbered(lines[first - 1 : shown_last], first)
+    return changed + cut + syntax_warning(path, lines)
 
 
 def syntax_warning(path: bytes, lines: "list[bytes]") -> bytes:
-    """One line when a Python file no longer parses; the edit stays all the same."""
-    if not path.endswith(b".py"):
+    """One line when a Python file no longer parses; the edit is made all the same.
+
+    A process of its own parses: Python's parser may run out of stack or memory, and that is no reason not to edit.
+    """
+    if not path.endswith(b".py") or sum(map(len, lines)) > MAX_PARSED_BYTES:
         return b""
     try:
-        compile(b"".join(lines), "<edit>", "exec", dont_inherit=True)
+        reading, writing = os.pipe()
+        child = os.fork()
+    except OSError:
+        return b""
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            os.write(writing, parse_error(b"".join(lines)))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        warning = pipe.read()
+    os.waitpid(child, 0)
+    return warning
+
+
+def parse_error(source: bytes) -> bytes:
+    """What is wrong with Python source, in one line; nothing where it parses."""
+    try:
+        compile(source, "<edit>", "exec", dont_inherit=True)
     except SyntaxError as error:
-        return f"warning: line {error.lineno}: {type(error).__name__}: {error.msg}\n".encode()
+        return f"warning: line {error.lineno}: {type(error).__name__}: {error.msg}\n".encode("utf-8", "replace")
     except ValueError as error:
-        return f"warning: {error}\n".encode()
+        return f"warning: {error}\n".encode("utf-8", "replace")
     return b""
 
 
@@ -292,11 +334,29 @@ def main(argv: "list[str]") -> int:
     try:
         output = globals()["run_" + tool]([os.fsencode(arg) for arg in argv[1:]])
     except ToolError as refusal:
-        sys.stderr.buffer.write(f"{tool}: {refusal}\n".encode("utf-8", "replace"))
-        return 1
+        return refuse(tool, str(refusal))
+    except OSError as error:
+        return refuse(tool, reason(error))
+    except MemoryError:
+        return refuse(tool, "not enough memory")
+    return write_out(tool, output)
+
+
+def refuse(tool: str, why: str) -> int:
+    """Say in one line why nothing was done."""
+    sys.stderr.buffer.write(f"{tool}: {why}\n".encode("utf-8", "replace"))
+    return 1
+
+
+def write_out(tool: str, output: bytes) -> int:
+    """Print the result; a tool that has changed a file has succeeded, whether or not it can say so."""
+    status = 0
     try:
         sys.stdout.buffer.write(output)
         sys.stdout.buffer.flush()
-    except BrokenPipeError:  # `open FILE | head` has seen enough
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 0
+        if not isinstance(error, BrokenPipeError):  # `open FILE | head` has seen enough
+            refuse(tool, f"the output cannot be written: {reason(error)}")
+            status = 0 if tool in WRITERS else 1
+    return status
