@@ -21,7 +21,7 @@ from turnwise.agent import (
     take_patch,
 )
 from turnwise.agent.observation import Observation
-from turnwise.errors import ContextExceeded, PolicyError, SandboxError
+from turnwise.errors import ContentRefused, ContextExceeded, PolicyError, SandboxError
 from turnwise.policy import Policy
 from turnwise.sandbox import Sandbox
 from turnwise.store import EpisodeKey, Journal, StoredEpisode, StoredTurn
@@ -124,6 +124,8 @@ class _Player:
                 step = await self._step()
             except ContextExceeded:  # by the endpoint's own word, whatever our limit says
                 return self._end(StopReason.CONTEXT_LIMIT, "", None)
+            except ContentRefused:
+                return self._end(StopReason.CONTENT_FILTER, "", None)
             if step.stop_reason is not None:
                 patch = await self._final_patch(step.stop_reason)
                 return self._end(step.stop_reason, patch, step.stored)
