@@ -12,6 +12,7 @@ TurnwiseError
 │   ├── TaskFailure            a task's row is at fault: no environment, or nothing to grade it by; not tried again
 │   └── StoreError             the journal could not be read or written
 ├── ContextExceeded            an endpoint holds that a conversation no longer fits its model: the policy's doing
+├── ContentRefused             a model or its service declines to answer a conversation: the policy's doing
 ├── TrainingError              an optimizer step went wrong: its loss or gradient is no number
 └── LogprobMismatch            the engine's and the trainer's log-probabilities differ by more than the bound
 """
@@ -73,6 +74,10 @@ class StoreError(InfrastructureError):
 
 class ContextExceeded(TurnwiseError):
     """A policy's endpoint says that the conversation is longer than its model's context: the episode ends with it."""
+
+
+class ContentRefused(TurnwiseError):
+    """A policy's endpoint declines to answer: a refusal or a content filter. The episode ends with it, unresolved."""
 
 
 class TrainingError(TurnwiseError):

@@ -241,6 +241,7 @@ class StopReason(StrEnum):
     CONTEXT_LIMIT = "context_limit"
     EPISODE_TIMEOUT = "episode_timeout"
     FORMAT_ERRORS = "format_errors"
+    CONTENT_FILTER = "content_filter"
     SANDBOX_FAILURE = "sandbox_failure"
     POLICY_FAILURE = "policy_failure"
     VERIFICATION_FAILURE = "verification_failure"

@@ -42,6 +42,6 @@ class Prices:
 
     def cost_usd(self, usage: Usage) -> float:
         """What this usage costs."""
-        fresh = usage.prompt_tokens - usage.cached_tokens
+        fresh = max(usage.prompt_tokens - usage.cached_tokens, 0)
         paid = fresh * self.prompt + usage.cached_tokens * self.cached + usage.completion_tokens * self.completion
         return paid / _MILLION

@@ -35,7 +35,9 @@ def test_infrastructure_failures_move_nothing():
     clean = [outcome(task, run, task == "a") for task in "ab" for run in range(3)]
     broken = [outcome("c", run, False, stop=stop) for run, stop in enumerate(StopReason) if stop.is_infrastructure]
     assert len(broken) == 4
-    assert summarize("base", clean + broken, k=3) == summarize("base", clean, k=3)
+    scored = summarize("base", clean + broken, k=3)
+    assert scored == summarize("base", clean, k=3, asked=10)
+    assert scored.scored_of_asked == "6 of 10"
 
 
 def test_a_task_short_of_k_attempts_is_left_out_of_pass_at_k_only():

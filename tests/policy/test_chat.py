@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from turnwise.agent import Message, TranscriptRenderer
-from turnwise.errors import ContextExceeded, InputError, PolicyError
+from turnwise.errors import InputError, PolicyError
 from turnwise.policy import ChatPolicy, Endpoint
 from turnwise.policy.chat import LONGEST_ASKED_S
 from turnwise.policy.endpoint import LARGEST_ANSWER_BYTES, retry_after_s
@@ -129,7 +129,6 @@ GARBAGE = [
     Answer("<html>Bad gateway</html>"),
     Answer('{"choices": [{"mess'),
     Answer({"choices": []}),
-    Answer({"error": {"message": "upstream failed"}}),
     Answer({"choices": [{"message": {"content": 5}}]}),
     Answer([]),
 ]
@@ -149,8 +148,14 @@ async def test_garbage_is_tried_again_and_counted(garbage):
     ("garbage", "fault"),
     [
         (Answer({"id": "x"}), "choices: Field required"),
-        (completion([{"type": "image_url"}]), "choices.0.message.content: Input should be a valid string"),
-        (completion([{"type": "text", "text": 5}]), "choices.0.message.content: Input should be a valid string"),
+        (
+            completion([{"type": "image_url"}]),
+            "choices.0.message.content: Value error, a part of type 'image_url' is no text",
+        ),
+        (
+            completion([{"type": "text", "text": 5}]),
+            "choices.0.message.content: Value error, a part of text without text",
+        ),
         (Answer("<html>"), "Invalid JSON"),
     ],
 )
@@ -327,29 +332,10 @@ async def test_a_missing_key_says_how_to_give_one():
                 await asked.sample()
 
 
-TOO_LONG = [
-    error(400, "This model's maximum context length is 4096 tokens. However, you requested 5000.", "x"),
-    error(400, "too many", code="context_length_exceeded"),
-    error(400, "The decoder prompt (length 9) is longer than the maximum model length of 8."),
-    error(400, "the request exceeds the available context size. try increasing it"),
-    error(413, "prompt is too long: 210000 tokens > 200000 maximum"),
-    error(422, "The input (9 tokens) is longer than the model's context length (8 tokens)."),
-]
-
-
-@pytest.mark.parametrize("answer", TOO_LONG, ids=lambda answer: answer.body["error"]["message"][:30])
-async def test_a_conversation_too_long_for_the_model_is_told_apart(answer):
-    with serving(in_turn(answer)) as server:
-        async with Asked(server) as asked:
-            with pytest.raises(ContextExceeded):
-                await asked.sample()
-    assert len(server.asked) == 1
-
-
 async def test_another_bad_request_is_the_requests_own_failure_and_is_not_repeated():
-    with serving(in_turn(error(400, "max_tokens is too large: 9. This model supports at most 8"))) as server:
+    with serving(in_turn(error(400, "something is wrong with this one"))) as server:
         async with Asked(server) as asked:
-            with pytest.raises(PolicyError, match="max_tokens is too large"):
+            with pytest.raises(PolicyError, match="something is wrong"):
                 await asked.sample()
     assert len(server.asked) == 1
 

@@ -116,7 +116,7 @@ def _comparison_table(scores: Sequence["Score"]) -> "Table":
 
     caption = f"{len(scores[0].task_ids)} tasks, the same for all; Pass@ in %, tokens of an episode"
     table = Table(box=None, padding=(0, 2, 0, 0), caption=caption, caption_justify="left")
-    for name in ("evaluation", "Pass@1", "Pass@k", "resolved", "turns", "submit", "tokens", "cost", "runs"):
+    for name in ("evaluation", "Pass@1", "Pass@k", "resolved", "turns", "submit", "tokens", "cost", "runs", "scored"):
         table.add_column(name, overflow="fold")
     for score in scores:
         result = score.result
@@ -130,6 +130,7 @@ def _comparison_table(scores: Sequence["Score"]) -> "Table":
             f"{score.tokens:,.0f}",
             "-" if score.cost_usd is None else f"${score.cost_usd:,.2f}",
             str(result.runs),
+            result.scored_of_asked,
         )
     return table
 

@@ -213,7 +213,7 @@ def _usage_line(usage: dict[str, Any]) -> str:
 def _summary_table(summary: dict[str, Any]) -> "Table":
     from rich.table import Table
 
-    table = Table("stage", "Pass@1", "Pass@k", "submitted", "turns", "format errors", "runs", "tasks")
+    table = Table("stage", "Pass@1", "Pass@k", "submitted", "turns", "format errors", "runs", "tasks", "scored")
     for row in summary["stages"]:
         sem = f" ± {100 * row['sem']:.1f}" if row["sem"] is not None else ""
         table.add_row(
@@ -225,5 +225,6 @@ def _summary_table(summary: dict[str, Any]) -> "Table":
             f"{row['format_error_rate']:.0%}",
             str(row["runs"]),
             str(row["tasks"]),
+            "-" if row["scored"] is None else f"{row['scored']} of {row['asked']}",
         )
     return table

@@ -68,7 +68,7 @@ def read_score(where: str) -> Score:
     ended = [each for each in episodes if not each.stop_reason.is_infrastructure]
     return Score(
         name=where,
-        result=summarize(where, map(outcome_of_summary, ended), k=int(evaluation.figures["k"])),
+        result=summarize(where, map(outcome_of_summary, episodes), k=int(evaluation.figures["k"])),
         task_ids=frozenset(each.key.task_id for each in episodes),
         rates=_rates(ended),
         resolved=sum(each.resolved for each in ended),

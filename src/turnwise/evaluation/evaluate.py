@@ -25,8 +25,9 @@ async def evaluate(
     Episodes that the journal holds already are not run again. Those that the infrastructure failed for good are left
     out (see `summarize`). Raises InputError where none is left.
     """
-    trajectories = await collector.collect(evaluation_requests(tasks, stage, runs, iteration), progress)
-    return summarize(stage, [outcome_of(trajectory) for trajectory in trajectories], k)
+    requests = evaluation_requests(tasks, stage, runs, iteration)
+    trajectories = await collector.collect(requests, progress)
+    return summarize(stage, [outcome_of(trajectory) for trajectory in trajectories], k, asked=len(requests))
 
 
 def evaluation_requests(tasks: Sequence[Task], stage: str, runs: int, iteration: int) -> list[EpisodeRequest]:

@@ -33,7 +33,8 @@ class StageResult:
 
     `pass_at_1` is the mean over runs of each run's share of resolved tasks; `sem` is its standard error over runs
     (sample deviation / sqrt(runs)), None where a single run leaves it undefined. `submit_rate` is the share of episodes
-    ended by `submit`, `format_error_rate` the share of turns that were format errors.
+    ended by `submit`, `format_error_rate` the share of turns that were format errors. The figures are of `scored`
+    episodes of the `asked`: the infrastructure ended the others.
 
     >>> StageResult("base", 0.114, 0.0024, 0.31, k=10, runs=10, tasks=500, submit_rate=0.6, mean_turns=23.0,
     ...             format_error_rate=0.05).k
@@ -50,19 +51,28 @@ class StageResult:
     submit_rate: float
     mean_turns: float
     format_error_rate: float
+    scored: int | None = None
+    asked: int | None = None
+
+    @property
+    def scored_of_asked(self) -> str:
+        """How many episodes the figures are of, of those asked for; "-" in records that do not say."""
+        return "-" if self.scored is None else f"{self.scored} of {self.asked}"
 
 
-def summarize(name: str, outcomes: Iterable[Outcome], k: int) -> StageResult:
+def summarize(name: str, outcomes: Iterable[Outcome], k: int, asked: int | None = None) -> StageResult:
     """Reduce episodes to a `StageResult`.
 
     Episodes that the infrastructure ended say nothing about the policy and are left out: a run's Pass@1 is over the
     tasks that ended in it, a task's Pass@k over its attempts that ended. A task with fewer than k such attempts is left
     out of Pass@k; where no task has k of them, k becomes the most that any task has, and the result says so in its `k`.
-    Raises InputError where no episode is left, or k < 1.
+    `asked` is how many episodes were asked for, where `outcomes` lacks some. Raises InputError where no episode is
+    left, or k < 1.
     """
     if k < 1:
         raise InputError(f"summarize: k must be at least 1, got {k}")
-    ended = [outcome for outcome in outcomes if not outcome.stop_reason.is_infrastructure]
+    given = list(outcomes)
+    ended = [outcome for outcome in given if not outcome.stop_reason.is_infrastructure]
     if not ended:
         raise InputError(f"evaluation {name!r} has no finished episode; the table of infrastructure failures says why")
     run_scores = [fmean(outcome.resolved for outcome in run) for run in _by_run(ended)]
@@ -80,6 +90,8 @@ def summarize(name: str, outcomes: Iterable[Outcome], k: int) -> StageResult:
         submit_rate=fmean(outcome.stop_reason is StopReason.SUBMITTED for outcome in ended),
         mean_turns=turns / len(ended),
         format_error_rate=sum(outcome.format_errors for outcome in ended) / turns if turns else 0.0,
+        scored=len(ended),
+        asked=len(given) if asked is None else asked,
     )
 
 

@@ -181,7 +181,8 @@ def probe(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
 def _in_words(result: StageResult) -> str:
     sem = "" if result.sem is None else f" ± {100 * result.sem:.1f}"
     at_k = f", Pass@{result.k} {100 * result.pass_at_k:.1f}" if result.k > 1 else ""
-    return f"Pass@1 {100 * result.pass_at_1:.1f}{sem}{at_k} ({result.runs} x {result.tasks} episodes)"
+    shape = f"{result.runs} x {result.tasks} episodes, {result.scored_of_asked} scored"
+    return f"Pass@1 {100 * result.pass_at_1:.1f}{sem}{at_k} ({shape})"
 
 
 def _name(stage: RftStage | RlStage | None) -> str:

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT_S = 60.0  # between two tries, where the endpoint does not ask for more
 LONGEST_ASKED_S = 600.0  # a longer Retry-After is a refusal
+NO_TEXT = "(no text)"  # stands for an empty message, which many services refuse
 OnFailure = Callable[[str, str, str], None]
 
 
 class ChatPolicy:
     """Samples from an endpoint. Its token ids are those of `TranscriptRenderer`, its log-probs 0: they are not known.
 
-    A request carries the model, the messages and the fields of `request`, nothing else. What fails is tried again up to
-    `attempts` times, after the time that Retry-After asks for or an exponential back-off from `first_wait_s`, and each
-    failure is told to `on_failure(cause, session, detail)`. A 429 holds back every session, also those that wait for
-    their turn, and each comes back at a moment of its own. At most `requests_per_minute` are begun, evenly spaced; as
-    many run at once as there are callers.
+    A request carries the model, the messages and the fields of `request`, nothing else; a message without text is sent
+    as NO_TEXT. What fails is tried again up to `attempts` times, after an exponential back-off from `first_wait_s` or,
+    where longer, the time that the endpoint asks for, and each failure is reported to `on_failure(cause, session,
+    detail)`. A 429 holds back every session, also those that wait for their turn, and each comes back at a moment of
+    its own. At most `requests_per_minute` are begun, evenly spaced; as many run at once as there are callers.
 
     >>> endpoint = Endpoint("http://localhost:8000/v1", "Qwen/Qwen3-8B", None, None, timeout_s=60)  # doctest: +SKIP
     >>> policy = ChatPolicy(endpoint, request={"temperature": 0.7})  # doctest: +SKIP
@@ -63,14 +64,15 @@ class ChatPolicy:
         Of `sampling` only the stop token is used: how long a response may get and how it is decoded is between the
         recipe's `policy.chat.request` and the endpoint. What limits and failures made it wait is not the model's time.
         Raises PolicyError when the endpoint goes on failing or refuses the request, InputError when it refuses the key
-        or the model, ContextExceeded.
+        the model or a setting, ContextExceeded, ContentRefused.
         """
         changed = changed_decoding(sampling)
         if changed:
             raise InputError(
                 f"an endpoint decodes as it is set up; {', '.join(changed)} belongs in policy.chat.request"
             )
-        messages = [{"role": role, "content": content} for role, content in decode_messages(token_ids)]
+        said_before = decode_messages(token_ids)
+        messages = [{"role": role, "content": content if content.strip() else NO_TEXT} for role, content in said_before]
         reply = await self._reply(messages, session)
         said = (*encode_text(reply.text), *(sampling.stop_token_ids[:1] if reply.finished else ()))
         return Sample(said, (0.0,) * len(said), self.version, reply.finished, reply.usage, reply.took_s)
@@ -105,9 +107,7 @@ class ChatPolicy:
         if failure.wait_s is not None and failure.wait_s > LONGEST_ASKED_S:
             raise PolicyError(f"{failure} (asks to be left alone for {failure.wait_s:.0f} s)") from failure
         spread = random.uniform(0.75, 1.25)  # so that sessions that failed together do not come back together
-        wait_s = (
-            min(self._first_wait_s * 2**attempt, LONGEST_WAIT_S) * spread if failure.wait_s is None else failure.wait_s
-        )
+        wait_s = max(min(self._first_wait_s * 2**attempt, LONGEST_WAIT_S) * spread, failure.wait_s or 0.0)
         if failure.cause == "endpoint_rate_limited":
             self._hold_back(wait_s)
         else:

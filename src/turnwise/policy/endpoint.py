@@ -6,29 +6,23 @@ completion, and its own retries go uncounted; so it is told to make none, and ev
 
 import asyncio
 import email.utils
+import json
 import math
-import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
-from turnwise.errors import ContextExceeded, InputError, PolicyError, TurnwiseError
+from turnwise.errors import ContentRefused, ContextExceeded, InputError, PolicyError, TurnwiseError
+from turnwise.policy.completion import CUT, FILTERED, WHOLE, Completion, Failed, first_fault, read_usage
+from turnwise.policy.refusals import LIMIT_KEYS, Refusal, Split, classify, named_settings, split_of
 from turnwise.usage import Usage
-
-if TYPE_CHECKING:
-    import openai
 
 EXCERPT_CHARS = 300
 LARGEST_ANSWER_BYTES = 16_000_000  # several times what the longest context holds
-_RETRIED = frozenset({408, 409, 425, 429})  # beside every 5xx
-_TOO_LONG = re.compile(
-    r"context[ _](length|window|size)|maximum model length"
-    r"|(prompt|input)\b.*\b(too long|longer than|too large|exceeds)",
-    re.IGNORECASE | re.DOTALL,
-)
+USEFUL_TOKENS = 256  # a reply of fewer has no room for a thought and a command
 
 
 @dataclass(frozen=True)
@@ -57,52 +51,23 @@ class EndpointFailure(Exception):
         self.wait_s = wait_s
 
 
-class _Message(BaseModel):
-    content: str | None = None
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _joined(cls, given: Any) -> Any:
-        """Some write a text as a list of its parts."""
-        parts = given if isinstance(given, list) else [None]
-        texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
-        said = [text for text in texts if isinstance(text, str)]
-        return "".join(said) if len(said) == len(parts) else given
+class _SystemRoleRefused(Exception):
+    """The model takes no system message."""
 
 
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
+class _LimitTooLarge(Exception):
+    """The limit of the reply does not fit into the window beside the prompt, which does."""
+
+    def __init__(self, said: str, split: Split) -> None:
+        super().__init__(said)
+        self.split = split
 
 
-_Count = Annotated[int, Field(ge=0)]
-
-
-class _Cached(BaseModel):
-    cached_tokens: _Count | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: _Count
-    completion_tokens: _Count
-    prompt_tokens_details: _Cached | None = None
-    prompt_cache_hit_tokens: _Count | None = None  # DeepSeek's name for what others call cached_tokens
-
-    @staticmethod
-    def read(counted: Any) -> Usage | None:
-        """None where the endpoint counts nothing that can be understood: a reply is worth having without."""
-        try:
-            found = _Usage.model_validate(counted)
-        except ValidationError:
-            return None
-        details = found.prompt_tokens_details or _Cached()
-        cached = details.cached_tokens or found.prompt_cache_hit_tokens or 0
-        return Usage(found.prompt_tokens, cached, found.completion_tokens)
-
-
-class _Completion(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-    usage: Any = None
+_POLICYS_DOING: Mapping[Refusal, type[TurnwiseError]] = {
+    Refusal.CONTEXT: ContextExceeded,
+    Refusal.CONTENT: ContentRefused,
+}
+_USERS = (Refusal.KEY, Refusal.CREDIT, Refusal.MODEL)
 
 
 class Endpoint:
@@ -123,6 +88,7 @@ class Endpoint:
         self.model = model
         self._api_key_env = api_key_env
         self._timeout_s = timeout_s
+        self._no_system_role = False
         self._client = openai.AsyncOpenAI(
             base_url=base_url, api_key=api_key or "none", timeout=timeout_s, max_retries=0
         )
@@ -130,22 +96,54 @@ class Endpoint:
     async def ask(self, messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> Reply:
         """The model's reply to the conversation; `request` goes along as further fields of the body.
 
+        A system prompt that the model refuses is sent, from then on, at the head of the first user message. A limit of
+        the reply that no longer fits beside a grown conversation is lowered to what does, once.
+
         Raises EndpointFailure where it is worth another try, PolicyError where the endpoint refuses this request,
-        InputError where it would refuse all of them, ContextExceeded where the conversation is too long for the model.
+        InputError where it would refuse all of them, ContextExceeded where the conversation is too long for the model,
+        ContentRefused where model or service decline to answer it.
         """
+        fields = dict(request)
+        while True:
+            sent = without_system(messages) if self._no_system_role else messages
+            try:
+                return await self._once(sent, fields)
+            except _SystemRoleRefused:
+                self._no_system_role = True
+            except _LimitTooLarge as refused:
+                fields = self._with_less(refused, messages, fields, request)
+
+    async def _once(self, messages: Sequence[Mapping[str, str]], fields: Mapping[str, Any]) -> Reply:
         import openai
 
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):  # the client's own holds for each read alone
-                body = await self._body(messages, request)
+                body = await self._body(messages, fields)
         except (TimeoutError, openai.APITimeoutError) as error:
             raise EndpointFailure("endpoint_timeout", f"{self}: no answer in {self._timeout_s:g} s") from error
         except openai.APIConnectionError as error:
             raise EndpointFailure("endpoint_unreachable", f"{self}: {error.__cause__ or error}") from error
         except openai.APIStatusError as error:
-            raise self._refused(error) from error
-        return self._read(body, time.perf_counter() - began)
+            answer = error.response
+            raise self._refused(error.status_code, answer.text, fields, asked_wait_s(answer.headers)) from error
+        return self._read(body, fields, time.perf_counter() - began)
+
+    def _with_less(
+        self,
+        refused: "_LimitTooLarge",
+        messages: Sequence[Mapping[str, str]],
+        fields: Mapping[str, Any],
+        request: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """The fields with a limit that fits. One that does not fit beside an opening is the user's to mend."""
+        key = next((each for each in LIMIT_KEYS if each in request), None)
+        first = all(message["role"] != "assistant" for message in messages)
+        if dict(fields) != dict(request) or (first and key is not None):
+            raise InputError(f"{refused}\nlower policy.chat.request.{key or LIMIT_KEYS[0]}: {refused.split.room} fits")
+        if refused.split.room < USEFUL_TOKENS:
+            raise ContextExceeded(str(refused))
+        return {**request, key or LIMIT_KEYS[0]: refused.split.room}
 
     async def _body(self, messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> str:
         asked = self._client.chat.completions.with_streaming_response.create(
@@ -176,41 +174,55 @@ class Endpoint:
     def __str__(self) -> str:
         return f"{self.base_url} (model {self.model})"
 
-    def _read(self, body: str, took_s: float) -> Reply:
+    def _read(self, body: str, fields: Mapping[str, Any], took_s: float) -> Reply:
         try:
-            completion = _Completion.model_validate_json(body)
+            failed = Failed.model_validate_json(body).found
+            if failed is not None:
+                raise self._refused(_status(failed), json.dumps({"error": failed}), fields, None)
+            completion = Completion.model_validate_json(body)
         except ValidationError as error:
-            said = f"{self}: not a chat completion ({_first_fault(error)}): {_excerpt(body)}"
+            said = f"{self}: not a chat completion ({first_fault(error)}): {_excerpt(body)}"
             raise EndpointFailure("endpoint_garbage", said) from error
         choice = completion.choices[0]
+        if choice.finish_reason in FILTERED or (choice.message.refusal and not choice.message.content):
+            raise ContentRefused(f"{self}: {choice.finish_reason}: {_excerpt(choice.message.refusal or body)}")
+        if choice.finish_reason not in CUT | WHOLE:
+            raise EndpointFailure("endpoint_server_error", f"{self}: finish_reason {choice.finish_reason!r}")
         return Reply(
             text=choice.message.content or "",
-            finished=choice.finish_reason != "length",
-            usage=_Usage.read(completion.usage),
+            finished=choice.finish_reason not in CUT,
+            usage=read_usage(completion.usage),
             took_s=took_s,
         )
 
-    def _refused(self, error: "openai.APIStatusError") -> EndpointFailure | TurnwiseError:
-        """What an HTTP status of 4xx or 5xx means for the request."""
-        status, said = error.status_code, f"{self}: HTTP {error.status_code}: {_excerpt(error.response.text)}"
-        if error.code == "context_length_exceeded" or (status < 500 and _TOO_LONG.search(error.response.text)):
-            return ContextExceeded(said)
-        if status in (401, 402, 403, 404) or error.code == "insufficient_quota":
-            return InputError(f"{said}\n{self._advice(status)}")
-        if status not in _RETRIED and status < 500:
-            return PolicyError(said)
-        cause = "endpoint_rate_limited" if status == 429 else "endpoint_server_error"
-        return EndpointFailure(cause, said, retry_after_s(error.response.headers.get("retry-after")))
+    def _refused(self, status: int, text: str, fields: Mapping[str, Any], wait_s: float | None) -> Exception:
+        """What an error answer means for the request; `refusals.py` knows the wordings."""
+        said = f"{self}: HTTP {status}: {_excerpt(text)}"
+        split = split_of(text) if status < 500 else None
+        if split is not None and split.room > 0:
+            return _LimitTooLarge(said, split)
+        kind = Refusal.CONTEXT if split is not None else classify(status, text, _codes(text), fields)
+        if kind in (Refusal.RATE, Refusal.SERVER):
+            cause = "endpoint_rate_limited" if kind is Refusal.RATE else "endpoint_server_error"
+            return EndpointFailure(cause, said, wait_s)
+        if kind is Refusal.SYSTEM_ROLE and not self._no_system_role:
+            return _SystemRoleRefused(said)
+        if kind in _POLICYS_DOING:
+            return _POLICYS_DOING[kind](said)
+        if kind is Refusal.SETTING:
+            keys = ", ".join(f"policy.chat.request.{key}" for key in named_settings(text, fields))
+            return InputError(f"{said}\nchange or remove {keys}")
+        return InputError(f"{said}\n{self._advice(kind)}") if kind in _USERS else PolicyError(said)
 
-    def _advice(self, status: int) -> str:
-        if status in (401, 403) and self._api_key_env is None:
+    def _advice(self, kind: Refusal) -> str:
+        if kind is Refusal.KEY and self._api_key_env is None:
             return (
                 "no API key was given: name the environment variable that holds one "
                 "(policy.chat.api_key_env, --api-key-env)"
             )
-        if status in (401, 403):
+        if kind is Refusal.KEY:
             return f"the endpoint refuses the API key in {self._api_key_env}; the same command goes on once it is right"
-        if status == 404:
+        if kind is Refusal.MODEL:
             return (
                 f"check the model's name ({self.model!r}: model.name, --model) and the address "
                 f"({self.base_url!r}: policy.chat.base_url, --endpoint), which ends with what stands before "
@@ -246,10 +258,49 @@ def _date_s(header: str) -> float:
         return math.nan
 
 
-def _first_fault(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
+def asked_wait_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an error answer asks to be left alone, by whichever header says so; None where none does.
+
+    `x-ratelimit-reset` is a number of seconds, or a moment in seconds or milliseconds since 1970; one that is further
+    off than a request would wait is a quota's period and says nothing about the next try.
+    """
+    milliseconds = retry_after_s(headers.get("retry-after-ms"))
+    asked_s = retry_after_s(headers.get("retry-after")) if milliseconds is None else milliseconds / 1000
+    reset_s = retry_after_s(headers.get("x-ratelimit-reset"))
+    if asked_s is not None or reset_s is None:
+        return asked_s
+    seconds = reset_s / 1000 if reset_s > 1e11 else reset_s
+    left_s = seconds - time.time() if seconds > 1e8 else seconds
+    return left_s if 0 <= left_s <= 60 else None
+
+
+def without_system(messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The conversation with its system prompt at the head of the first user message.
+
+    >>> without_system([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi."}])
+    [{'role': 'user', 'content': 'Be brief.\\n\\nHi.'}]
+    """
+    if len(messages) < 2 or (messages[0]["role"], messages[1]["role"]) != ("system", "user"):
+        return list(messages)
+    return [{"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}, *messages[2:]]
+
+
+def _codes(text: str) -> list[str]:
+    """The codes and types of an error body, at its top and inside `error`, also of one wrapped in another."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    levels = [body, body.get("error")] if isinstance(body, dict) else []
+    levels += [each.get("innererror") for each in levels if isinstance(each, dict)]
+    named = [each.get(key) for each in levels if isinstance(each, dict) for key in ("code", "type")]
+    return [each for each in named if isinstance(each, str)]
+
+
+def _status(error: Any) -> int:
+    """The HTTP status that an error inside an answer of HTTP 200 stands for; 500 where it names none."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
 
 
 def _text(body: bytes | bytearray) -> str:

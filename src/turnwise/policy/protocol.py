@@ -21,7 +21,8 @@ class Policy(Protocol):
         """Sample one response to the whole history `token_ids`; the same seed draws the same tokens.
 
         Raises InputError for a request that can't be served as asked, PolicyError when the engine fails,
-        ContextExceeded when an endpoint holds that the history is too long for its model.
+        ContextExceeded when an endpoint holds that the history is too long for its model, ContentRefused when it
+        declines to answer.
         """
 
     async def end_session(self, session: str) -> None:

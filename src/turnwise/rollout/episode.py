@@ -22,7 +22,7 @@ from turnwise.agent import (
     take_work,
 )
 from turnwise.agent.observation import Observation
-from turnwise.errors import ContextExceeded, PolicyError, SandboxError
+from turnwise.errors import ContentRefused, ContextExceeded, PolicyError, SandboxError
 from turnwise.policy import Policy
 from turnwise.sandbox import Sandbox
 from turnwise.store import EpisodeKey, Journal, StoredEpisode, StoredTurn
@@ -125,6 +125,8 @@ class _Player:
                 step = await self._step()
             except ContextExceeded:  # by the endpoint's own word, whatever our limit says
                 return self._end(StopReason.CONTEXT_LIMIT, Work(""), None)
+            except ContentRefused:
+                return self._end(StopReason.CONTENT_FILTER, Work(""), None)
             if step.stop_reason is not None:
                 return self._end(step.stop_reason, await self._final_work(step.stop_reason), step.stored)
             self._journal.record_turn(self._episode.key, step.stored)

@@ -1,0 +1,196 @@
+"""What error answers and odd replies lead to, over real HTTP, in the words of common services."""
+
+import time
+
+import pytest
+
+from turnwise.agent import Message, TranscriptRenderer
+from turnwise.errors import ContentRefused, ContextExceeded, InputError, PolicyError
+from turnwise.policy import ChatPolicy, Endpoint
+from turnwise.policy.chat import NO_TEXT
+from turnwise.policy.completion import read_usage
+from turnwise.types import Sampling
+from turnwise.usage import Prices, Usage
+
+from ..endpoint import Answer, completion, error, in_turn, serving
+from .refusals import ACCOUNT, DECLINED, LIMIT_TOO_LARGE, NO_SYSTEM_ROLE, SETTINGS, TOO_LONG
+
+RENDERER = TranscriptRenderer()
+OPENING = RENDERER.opening([Message("system", "Rules."), Message("user", "Fix it.")])
+LATER = [*OPENING, *b"ls", *RENDERER.stop_token_ids, *RENDERER.observation("a.py")]
+SAMPLING = Sampling(max_tokens=50, stop_token_ids=RENDERER.stop_token_ids)
+LIMIT = {"max_tokens": 2045}
+GOOD = completion("Done.")
+
+
+async def ask(*answers, history=OPENING, request=None, repeats=1, **options):
+    """The texts of the replies, the bodies that were sent, and the causes of failures."""
+    causes = []
+    with serving(in_turn(*answers)) as server:
+        policy = ChatPolicy(
+            Endpoint(server.url, "m", None, None, 5.0),
+            request=request,
+            **{"first_wait_s": 0.01, "on_failure": lambda cause, *_: causes.append(cause), **options},
+        )
+        try:
+            drawn = [await policy.sample(tuple(history), SAMPLING, "s") for _ in range(repeats)]
+        except Exception as failure:
+            failure.asked = len(server.asked)
+            raise
+        finally:
+            await policy.close()
+    return [RENDERER.decode(each.token_ids) for each in drawn], [each.body for each in server.asked], causes
+
+
+def named(answers):
+    return pytest.mark.parametrize("answer", answers.values(), ids=answers.keys())
+
+
+@named(TOO_LONG)
+@pytest.mark.parametrize("request_", [{}, LIMIT], ids=["plain", "limited"])
+async def test_a_prompt_too_long_is_the_policys_doing(answer, request_):
+    with pytest.raises(ContextExceeded) as raised:
+        await ask(answer, request=request_, history=LATER)
+    assert raised.value.asked == 1
+
+
+@named(LIMIT_TOO_LARGE)
+async def test_a_limit_that_leaves_the_opening_no_room_is_the_users_setting(answer):
+    with pytest.raises(InputError, match=r"policy\.chat\.request\.max_tokens: 2040 fits") as raised:
+        await ask(error(400, answer), request=LIMIT)
+    assert raised.value.asked == 1
+
+
+@named(LIMIT_TOO_LARGE)
+async def test_a_limit_that_a_grown_conversation_leaves_no_room_is_lowered_for_it(answer):
+    _, sent, causes = await ask(error(400, answer), GOOD, request=LIMIT, history=LATER)
+    assert [body["max_tokens"] for body in sent] == [2045, 2040]
+    assert causes == []
+
+
+async def test_a_conversation_that_leaves_no_useful_room_is_too_long():
+    with pytest.raises(ContextExceeded):
+        await ask(error(400, LIMIT_TOO_LARGE["tgi"].replace("8 `i", "1900 `i")), request=LIMIT, history=LATER)
+
+
+@named(SETTINGS)
+async def test_a_setting_that_the_service_refuses_is_named(answer):
+    with pytest.raises(InputError, match=r"change or remove policy\.chat\.request\.max_tokens") as raised:
+        await ask(error(400, answer), request=LIMIT)
+    assert raised.value.asked == 1
+
+
+@named(ACCOUNT)
+async def test_what_only_the_account_can_mend_is_not_tried_again(answer):
+    with pytest.raises(InputError) as raised:
+        await ask(answer)
+    assert raised.value.asked == 1
+
+
+FILTERED = {reason: completion("I", finish=reason) for reason in ("content_filter", "refusal", "SAFETY")}
+REFUSED = completion(None)
+REFUSED.body["choices"][0]["message"]["refusal"] = "I can't help with that."
+
+
+@named({**DECLINED, **FILTERED, "message": REFUSED})
+async def test_an_answer_that_is_declined_is_the_policys_doing(answer):
+    with pytest.raises(ContentRefused) as raised:
+        await ask(answer)
+    assert raised.value.asked == 1
+
+
+@named(NO_SYSTEM_ROLE)
+async def test_where_the_system_role_is_refused_its_prompt_goes_with_the_first_user_message(answer):
+    _, sent, causes = await ask(answer, GOOD, repeats=2)
+    plain = [{"role": "user", "content": "Rules.\n\nFix it."}]
+    assert [body["messages"] for body in sent][1:] == [plain, plain], "it is refused once"
+    assert causes == []
+
+
+async def test_a_system_role_refused_without_one_is_the_requests_failure():
+    with pytest.raises(PolicyError):
+        await ask(NO_SYSTEM_ROLE["vllm-gemma"], attempts=1)
+
+
+def with_error(inner):
+    answer = completion("half of")
+    answer.body["choices"][0].update(error=inner)
+    return answer
+
+
+FAILED = {
+    **{reason: completion("half of", finish=reason) for reason in ("abort", "error", "ERROR", "load", "new_reason")},
+    "choice": with_error({"code": 502, "message": "Upstream"}),
+    "top": Answer({"error": {"message": "upstream failed"}}),
+    "top-beside-choices": completion("half of", error={"message": "overloaded"}),
+    "text": Answer({"error": "overloaded"}),
+}
+
+
+@named(FAILED)
+async def test_a_failed_answer_of_status_200_is_tried_again(answer):
+    said, _, causes = await ask(answer, GOOD)
+    assert (said, causes) == (["Done."], ["endpoint_server_error"])
+
+
+async def test_a_rate_limit_of_status_200_is_one():
+    assert (await ask(Answer({"error": {"code": 429, "message": "slow"}}), GOOD))[2] == ["endpoint_rate_limited"]
+
+
+@pytest.mark.parametrize("text", ["", " \n\t"])
+async def test_no_message_is_sent_empty(text):
+    history = [*OPENING, *text.encode(), *RENDERER.stop_token_ids, *RENDERER.observation(text)]
+    _, (body,), _ = await ask(GOOD, history=history)
+    assert [each["content"] for each in body["messages"][2:]] == [NO_TEXT, NO_TEXT]
+
+
+async def test_reasoning_parts_of_a_reply_are_left_out():
+    parts = [
+        {"type": "thinking", "thinking": "Hm"},
+        "A",
+        {"type": "text", "text": "B"},
+        {"type": "output_text", "text": "C"},
+    ]
+    assert (await ask(completion(parts)))[0] == ["ABC"]
+
+
+@pytest.mark.parametrize("header", ["0", "-5", "Thu, 01 Jan 1970 00:01:00 GMT", "0.0", "soon"])
+async def test_a_wait_asked_for_never_shortens_our_own(header):
+    began = time.monotonic()
+    await ask(error(503, "busy", retry_after=header), GOOD, first_wait_s=0.4)
+    assert time.monotonic() - began >= 0.3
+
+
+@pytest.mark.parametrize("headers", [{"retry_after_ms": "300", "retry_after": "0"}, {"x_ratelimit_reset": "0.3"}])
+async def test_other_headers_that_ask_for_a_wait(headers):
+    began = time.monotonic()
+    await ask(error(503, "busy", **headers), GOOD)
+    assert time.monotonic() - began >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("counted", "usage"),
+    [
+        (
+            {"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 50}},
+            Usage(10, 10, 2),
+        ),
+        ({"prompt_tokens": "10", "completion_tokens": 2.0, "prompt_tokens_details": None}, Usage(10, 0, 2)),
+        (
+            {"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": -3}},
+            Usage(10, 0, 2),
+        ),
+        ({"prompt_tokens": 10}, None),
+        ({"prompt_tokens": True, "completion_tokens": 2}, None),
+        ({"prompt_tokens": -1, "completion_tokens": 2}, None),
+        ({"prompt_tokens": 1.5, "completion_tokens": 2}, None),
+        ({"prompt_tokens": "nan", "completion_tokens": "inf"}, None),
+        ([], None),
+    ],
+)
+def test_counts_that_contradict_themselves(counted, usage):
+    assert read_usage(counted) == usage
+
+
+def test_a_cost_is_never_negative():
+    assert Prices(2.0, 0.0, 8.0).cost_usd(Usage(10, 50, 0)) == 0.0
