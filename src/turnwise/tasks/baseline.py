@@ -81,6 +81,8 @@ def find_test_files(root: Path) -> list[str]:
         relative = path.relative_to(root)
         if path.name in ("conftest.py", "__init__.py", "setup.py") or not is_test_path(str(relative)):
             continue
+        if not str(relative).isprintable():  # no row can name it
+            continue
         if _HAS_TESTS.search(path.read_text(encoding="utf-8", errors="replace")):
             found.append(str(relative))
     return found

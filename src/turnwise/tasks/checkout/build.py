@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from turnwise.errors import TaskError
+from turnwise.files import readable
 from turnwise.tasks.cache import Scratch
 from turnwise.tasks.checkout import needs
 from turnwise.tasks.checkout.bench import ENV, Bench
@@ -73,7 +74,7 @@ def build(
     days = [history.committed_on(commit) for commit in (task.base_commit, settings) if commit]
     day = max(*days, _day(task.created_at))
     python = pick_python(task.instance_id, _python_wanted(task, checkout.installation), root, day)
-    left_out = [f"{path}: the repository lacks its content" for path in lost]
+    left_out = [f"{readable(path)}: the repository lacks its content" for path in lost]
     version = history.version_at(task.base_commit)
     with _environment_in(cache_dir) as venv:
         bench = Bench(root, venv, notes, cache_dir, python, stopped, dict(checkout.installation.env))

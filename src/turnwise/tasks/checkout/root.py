@@ -1,6 +1,5 @@
 """The repository that sandboxes start from: the base commit under its own id, and no other history."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +7,7 @@ from pathlib import Path
 
 from turnwise.errors import TaskError
 from turnwise.tasks.checkout.repositories import History
-from turnwise.tasks.repository import git, start_repository
-
-_PATTERN_CHARACTERS = re.compile(r"([\\*?\[\]!# ])")
+from turnwise.tasks.repository import git, ignore, start_repository
 
 
 def check_out(history: History, commit: str, root: Path) -> list[str]:
@@ -26,7 +23,8 @@ def check_out(history: History, commit: str, root: Path) -> list[str]:
     git(root, "read-tree", commit)
     staged = [line.split("\t", 1) for line in git(root, "ls-files", "--stage", "-z").split("\0") if line]
     lost = [path for entry, path in staged if entry.split()[1] in missing]
-    git(root, "update-index", "--force-remove", "-z", "--stdin", stdin="\0".join(lost).encode())
+    names = "\0".join(lost).encode("utf-8", "surrogateescape")
+    git(root, "update-index", "--force-remove", "-z", "--stdin", stdin=names)
     git(root, "checkout-index", "--all", "--quiet", "--index")
     return lost
 
@@ -64,8 +62,7 @@ def settle(root: Path, base_commit: str) -> None:
     made = git(root, "ls-files", "--others", "--directory", "--no-empty-directory", "-z").split("\0")
     if git(root, "diff", "--name-only", "--no-ext-diff", base_commit, "--"):
         _begin_anew(root, base_commit)
-    with (root / ".git" / "info" / "exclude").open("a") as exclude:
-        exclude.writelines("/" + _PATTERN_CHARACTERS.sub(r"\\\1", path) + "\n" for path in made if path)
+    ignore(root, filter(None, made))
     git(root, "update-index", "-q", "--refresh")
 
 
