@@ -127,7 +127,7 @@ class ByHand:
         return self.folder / "venv"
 
     def _apply(self, patch: str) -> None:
-        (self.folder / "patch").write_text(patch)
+        (self.folder / "patch").write_text(patch, encoding="utf-8")
         self._do("git", "apply", "--whitespace=nowarn", str(self.folder / "patch"))
 
     def _tests(self) -> str:

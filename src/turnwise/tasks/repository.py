@@ -61,10 +61,10 @@ def start_repository(root: Path) -> None:
     info = root / ".git" / "info"
     for folder in (info, root / ".git" / "objects", root / ".git" / "refs" / "heads"):
         folder.mkdir(parents=True)
-    (root / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
-    (root / ".git" / "config").write_text(_CONFIG)
-    (info / "attributes").write_text("* -text -ident -filter\n")
-    (info / "exclude").write_text("__pycache__/\n*.pyc\n")
+    (root / ".git" / "HEAD").write_text("ref: refs/heads/main\n", encoding="utf-8")
+    (root / ".git" / "config").write_text(_CONFIG, encoding="utf-8")
+    (info / "attributes").write_text("* -text -ident -filter\n", encoding="utf-8")
+    (info / "exclude").write_text("__pycache__/\n*.pyc\n", encoding="utf-8")
 
 
 def commit_all(root: Path) -> str:

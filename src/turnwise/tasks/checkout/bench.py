@@ -156,6 +156,7 @@ class Bench:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            encoding="utf-8",
         )
         try:
             output, in_time = self._watch(process, timeout_s)
@@ -273,7 +274,7 @@ def _shown(python: HostPython) -> list[str]:
     prefixes = {python.prefix, python.prefix.resolve()}
     shown = [str(path) for path in sorted(prefixes) if not path.is_relative_to("/usr")]
     files = [*_pip_files(), Path("/etc/pip.conf"), Path("/etc/xdg/pip/pip.conf")]
-    texts = [file.read_text(errors="replace") for file in files if file.is_file()]
+    texts = [file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()]
     texts += [value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_CERT_"))]
     named = {path for text in texts for path in _LOCAL_PATH.findall(text)}
     hidden = ("/etc", "/usr", "/proc", "/dev", "/tmp")

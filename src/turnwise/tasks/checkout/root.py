@@ -19,7 +19,7 @@ def check_out(history: History, commit: str, root: Path) -> list[str]:
     """
     pack, missing = history.pack(commit)
     _begin(root, pack, commit)
-    (root / ".git" / "shallow").write_text(f"{commit}\n")
+    (root / ".git" / "shallow").write_text(f"{commit}\n", encoding="utf-8")
     git(root, "read-tree", commit)
     staged = [line.split("\t", 1) for line in git(root, "ls-files", "--stage", "-z").split("\0") if line]
     lost = [path for entry, path in staged if entry.split()[1] in missing]
@@ -44,7 +44,7 @@ def version_told(root: Path, version: str) -> Iterator[None]:
     tag = root / ".git" / "refs" / "tags" / f"v{version}"
     if version:
         tag.parent.mkdir(exist_ok=True)
-        tag.write_text(git(root, "rev-parse", "HEAD"))
+        tag.write_text(git(root, "rev-parse", "HEAD"), encoding="utf-8")
     try:
         yield
     finally:
@@ -74,11 +74,11 @@ def _begin_anew(root: Path, base_commit: str) -> None:
     _begin(root, pack, commit)
     replaced = root / ".git" / "refs" / "replace" / base_commit
     replaced.parent.mkdir(parents=True)
-    replaced.write_text(f"{commit}\n")
+    replaced.write_text(f"{commit}\n", encoding="utf-8")
     git(root, "read-tree", commit)
 
 
 def _begin(root: Path, pack: bytes, commit: str) -> None:
     start_repository(root)
     git(root, "index-pack", "--stdin", stdin=pack)
-    (root / ".git" / "refs" / "heads" / "main").write_text(f"{commit}\n")
+    (root / ".git" / "refs" / "heads" / "main").write_text(f"{commit}\n", encoding="utf-8")
