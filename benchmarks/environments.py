@@ -32,7 +32,7 @@ from turnwise.pipeline.validation import validate_tasks
 from turnwise.rewards.grading import Grader, whole_log
 from turnwise.sandbox import LocalBackend
 from turnwise.tasks import EnvironmentStore, read_tasks
-from turnwise.tasks.checkout.bench import uv_executable
+from turnwise.tasks.checkout.bench import uv_environment, uv_executable
 from turnwise.tasks.checkout.install import pip_arguments
 from turnwise.tasks.checkout.pythons import find_python
 from turnwise.tasks.select import select
@@ -127,7 +127,7 @@ class ByHand:
         return self.folder / "venv"
 
     def _apply(self, patch: str) -> None:
-        (self.folder / "patch").write_text(patch)
+        (self.folder / "patch").write_text(patch, encoding="utf-8")
         self._do("git", "apply", "--whitespace=nowarn", str(self.folder / "patch"))
 
     def _tests(self) -> str:
@@ -143,7 +143,7 @@ class ByHand:
 
     def _try(self, *command: str, at: Path | None = None) -> subprocess.CompletedProcess[bytes]:
         env = os.environ | {"PATH": f"{self._venv / 'bin'}:{os.environ['PATH']}", "VIRTUAL_ENV": str(self._venv)}
-        env |= {"UV_CACHE_DIR": str(self.uv_cache), "UV_NO_CONFIG": "1"}
+        env |= {"UV_CACHE_DIR": str(self.uv_cache)} | uv_environment()
         try:
             return subprocess.run(
                 command,

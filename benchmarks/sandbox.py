@@ -62,7 +62,7 @@ def make_repository(folder: Path, files: int) -> Path:
     for number in range(files):
         path = folder / f"d{number // 100}" / f"f{number}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x = 1\n" * 340)
+        path.write_text("x = 1\n" * 340, encoding="utf-8")
     return folder
 
 
@@ -99,7 +99,7 @@ def docker_image() -> Iterator[str | None]:
     if not docker_answers():
         yield None
         return
-    listed = subprocess.run(["ldd", "/bin/true"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ldd", "/bin/true"], capture_output=True, text=True, check=True, encoding="utf-8").stdout
     libraries = [word for word in listed.split() if word.startswith("/")]
     packed = subprocess.run(["tar", "-chP", "/bin/true", *libraries], capture_output=True, check=True).stdout
     subprocess.run(["docker", "import", "-", _IMAGE], input=packed, capture_output=True, check=True)

@@ -58,7 +58,7 @@ class Soak:
 
     def _once(self, deadline: float) -> bool:
         """Start the run and kill; True when it came to its end, False when it was killed itself."""
-        with self._log.open("a") as log:
+        with self._log.open("a", encoding="utf-8") as log:
             run = subprocess.Popen(
                 self._command(), cwd=_ROOT, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -71,7 +71,7 @@ class Soak:
             run.kill()
             run.wait()
         if code not in (0, -signal.SIGKILL):
-            raise SystemExit(f"the run failed ({code}):\n{self._log.read_text()[-2000:]}")
+            raise SystemExit(f"the run failed ({code}):\n{self._log.read_text(encoding='utf-8')[-2000:]}")
         return code == 0
 
     def _waited_for(self, run: subprocess.Popen[bytes]) -> int | None:
@@ -127,7 +127,7 @@ class Soak:
 
     def left(self) -> list[str]:
         """What is still there of the sandboxes, in words."""
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
         found = [f"mount {line}" for line in mounts if str(self.folder) in line]
         found += [f"process {pid}" for pid in _processes_that_see(self.folder)]
         found += [f"folder {path}" for path in (self.folder / "tmp").glob("*turnwise*")]
@@ -153,7 +153,9 @@ def _processes_that_see(folder: Path) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            text = (process / "mountinfo").read_text() + (process / "cmdline").read_text().replace("\0", " ")
+            text = (process / "mountinfo").read_text(encoding="utf-8") + (process / "cmdline").read_text(
+                encoding="utf-8"
+            ).replace("\0", " ")
         except OSError:
             continue
         if str(folder) in text and int(process.name) != os.getpid():
@@ -171,7 +173,9 @@ def _docker(*arguments: str, must: bool = True) -> list[str]:
     """The words that docker says. Raises SystemExit where it fails, for then nothing is known of what is left."""
     if shutil.which("docker") is None:
         raise SystemExit("docker is not installed: what is left of containers cannot be told")
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, timeout=60, check=False, encoding="utf-8"
+    )
     if done.returncode and must:
         raise SystemExit(f"docker {arguments[0]} failed: {done.stderr.strip()}")
     return done.stdout.split()

@@ -63,11 +63,13 @@ def make_problems(folder: Path) -> list[Problem]:
 def make_problem(root: Path, wrong: str) -> Problem:
     """`total` should add its arguments and does something else."""
     root.mkdir()
-    (root / "calc.py").write_text(f"def total(a, b):\n    return a {wrong} b\n")
+    (root / "calc.py").write_text(f"def total(a, b):\n    return a {wrong} b\n", encoding="utf-8")
     git = ["git", "-c", "user.name=example", "-c", "user.email=example@localhost", "-C", str(root)]
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "base"]):
         subprocess.run([*git, *arguments], check=True)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, encoding="utf-8"
+    ).stdout.strip()
     issue = "total in calc.py must return the sum of its arguments. It does not."
     source = SourceDistribution("calc", "1", sha256="")
     task = Task(root.name, "example/calc", commit, "", "", issue, fail_to_pass=(), pass_to_pass=(), environment=source)

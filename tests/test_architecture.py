@@ -9,6 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "turnwise"
 FLOOR = {
     "types": 0,
+    "outcomes": 0,
     "errors": 0,
     "usage": 0,
     "together": 0,
@@ -46,7 +47,7 @@ def room_of(path: Path, package: Path) -> str:
 def imported_modules(path: Path, package: Path) -> Iterator[str]:
     """Absolute dotted names of everything the file imports, at the top or inside a function."""
     parents = [package.name, *path.relative_to(package).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -111,3 +112,55 @@ def test_files_and_functions_stay_short(path):
 
 def test_the_algorithm_fits_in_one_readable_file():
     assert (PACKAGE.parent.parent / "examples" / "rl_loop.py").read_text().count("\n") <= 300
+
+
+def leaves_encoding_to_the_locale(call: ast.Call) -> bool:
+    """Whether a call reads or writes text and names no encoding."""
+    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if "encoding" in keywords or "fileobj" in keywords:  # the latter is tarfile's
+        return False
+    if name in ("read_text", "write_text"):
+        return len(call.args) < (1 if name == "read_text" else 2)
+    if name in ("open", "fdopen"):
+        of_builtin = isinstance(call.func, ast.Name) or name == "fdopen"
+        mode = keywords.get("mode", call.args[int(of_builtin)] if len(call.args) > of_builtin else None)
+        is_file = (
+            of_builtin or mode is None or (isinstance(mode, ast.Constant) and set(str(mode.value)) <= set("rwax+bt"))
+        )
+        return is_file and not (isinstance(mode, ast.Constant) and "b" in str(mode.value))
+    return any(
+        isinstance(keywords.get(key), ast.Constant) and keywords[key].value for key in ("text", "universal_newlines")
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "leaves"),
+    [
+        ("path.read_text()", True),
+        ("path.read_text('utf-8')", False),
+        ("path.write_text(text, encoding='ascii')", False),
+        ("(root / name).write_text(text)", True),
+        ("open(path)", True),
+        ("open(path, 'rb')", False),
+        ("path.open('a+')", True),
+        ("path.open('wb')", False),
+        ("Journal.open(path, hash)", False),
+        ("subprocess.run(command, text=True)", True),
+        ("subprocess.run(command, text=True, encoding='utf-8')", False),
+        ("subprocess.run(command)", False),
+    ],
+)
+def test_calls_that_leave_the_encoding_to_the_locale_are_known(call, leaves):
+    assert leaves_encoding_to_the_locale(ast.parse(call).body[0].value) is leaves
+
+
+@pytest.mark.parametrize("folder", ["src", "scripts", "benchmarks", "examples"])
+def test_all_text_is_read_and_written_in_a_named_encoding(folder):
+    found = [
+        f"{path}:{node.lineno}: {ast.unparse(node)}"
+        for path in sources(PACKAGE.parents[1] / folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and leaves_encoding_to_the_locale(node)
+    ]
+    assert found == []

@@ -1,7 +1,8 @@
 """What the stand-in is trained on: the functions behind the shipped tasks, their clean source, and fresh bugs in them.
 
-A bug that any shipped task has, train or held-out, is never among the fresh ones. Issue texts come from the train
-split alone.
+A bug that any shipped task has, train or held-out, is never among the fresh ones, though there are fresh ones in every
+function, held-out ones too: the model is to know the packages by heart. Issue texts come from the train split
+alone.
 """
 
 import random

@@ -9,6 +9,15 @@ from typing import IO
 from turnwise.errors import InputError, StoreError
 
 
+def readable(text: str) -> str:
+    """A text that holds names of files as `os.fsdecode` gives them, with their bytes that are no UTF-8 written out.
+
+    >>> readable(os.fsdecode(b"caf\\xe9.py"))
+    'caf\\\\xe9.py'
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def require_regular(path: Path) -> None:
     """Raise InputError where something lies at `path` that is no regular file: a folder, a device, a pipe."""
     if path.exists() and not path.is_file():

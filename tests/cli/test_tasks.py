@@ -64,7 +64,7 @@ def test_select_chooses_by_pattern_or_name(tasks):
 def test_a_split_that_no_task_is_of_is_told_with_those_that_are_there(tasks, tmp_path):
     told = "turnwise: rows.jsonl: none of 4 tasks has meta.split 'typo'; they have no splits\n"
     assert tasks("list", "rows.jsonl", "--split", "typo").stderr == FAULT + told
-    told = "turnwise: frozen: none of 1 tasks has meta.split 'typo'; there are train\n"
+    told = "turnwise: frozen: none of 1 tasks has meta.split 'typo'; there are heldout\n"
     verdicts = ("--out", "verdicts.jsonl")
     for verb in (("list",), ("validate", *verdicts)):
         done = tasks(*verb, "frozen", "--select", "boltons-2b6043fe", "--split", "typo")

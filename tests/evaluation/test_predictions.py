@@ -80,3 +80,11 @@ def test_matching_tells_what_is_left_over(tmp_path, small_world):
     assert matched.unknown == ("z__z-9",)
     assert matched.without == ()
     assert matched.patchless == ("small__calc-1", "z__z-9")
+
+
+@pytest.mark.parametrize("name", ["preds.json", "preds.jsonl"])
+def test_a_patch_that_is_nan_is_missing(tmp_path, name):
+    row = '{"instance_id": "a", "model_patch": NaN, "model_name_or_path": NaN}'
+    (tmp_path / name).write_text(row if name.endswith("l") else f"[{row}]")
+    (prediction,) = read_predictions(tmp_path / name)
+    assert (prediction.patch, prediction.model_name_or_path) == ("", None)

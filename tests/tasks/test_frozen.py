@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from turnwise.tasks import frozen_path, read_tasks
+from turnwise.tasks import assign_splits, frozen_path, read_tasks
 from turnwise.tasks.mutate import KINDS
 
 TASKS = read_tasks(frozen_path())
@@ -32,6 +32,25 @@ def test_about_a_quarter_is_held_out():
     splits = Counter(task.meta["split"] for task in TASKS)
     assert set(splits) == {"train", "heldout"}
     assert 0.18 < splits["heldout"] / len(TASKS) < 0.32
+
+
+def test_no_function_is_on_both_sides():
+    functions = {"train": set(), "heldout": set()}
+    for task in TASKS:
+        place = task.sdist.package, task.meta["file"], task.meta["outermost_function"]
+        functions[task.meta["split"]].add(place)
+        assert f"{task.meta['function']}.".startswith(f"{task.meta['outermost_function']}.")
+    assert len(functions["heldout"]) >= 20
+    assert not functions["train"] & functions["heldout"]
+
+
+def test_every_package_is_on_both_sides():
+    packages = {side: {t.sdist.package for t in TASKS if t.meta["split"] == side} for side in ("train", "heldout")}
+    assert packages["train"] == packages["heldout"]
+
+
+def test_the_split_is_what_tasks_make_gives_with_its_seed():
+    assert assign_splits(TASKS, held_out=0.25, by="function", seed=173) == TASKS
 
 
 def test_no_bug_is_on_both_sides():

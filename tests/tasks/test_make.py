@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from turnwise.errors import TaskError
+from turnwise.pipeline.task_making import make_task_file
 from turnwise.rewards.suite import FreshSuiteRunner
 from turnwise.rewards.verify import verify
 from turnwise.tasks import EnvironmentStore, MakeOptions, make_tasks, read_tasks, write_tasks
@@ -54,7 +55,7 @@ async def test_a_row_holds_what_a_reader_needs(tasks):
     for task in tasks:
         assert task.environment.import_paths == ("src",)
         assert any(pin.startswith("pytest==") for pin in task.environment.requirements)
-        assert task.meta["split"] in ("train", "heldout")
+        assert task.meta["outermost_function"] == task.meta["function"]
         assert task.meta["file"] == "src/turnwise_demo/numbers.py"
         added = [line[1:] for line in task.patch.splitlines() if line.startswith("+") and not line.startswith("+++")]
         assert added == task.meta["original"].splitlines()
@@ -148,6 +149,19 @@ async def test_where_a_worker_fails_the_others_have_ended_before_their_roots_go(
     with pytest.raises(OSError, match="no room for two"):
         await make_tasks("turnwise-demo==1.0", runner, EnvironmentStore(cache), MakeOptions(repeats=1, concurrency=2))
     assert runner.running == 0
+
+
+def test_what_is_held_out_is_decided_over_all_packages(registry, make_sdist, package_files, tmp_path):
+    names = ["turnwise-first", "turnwise-second"]
+    for name in names:
+        files = {**package_files, "pyproject.toml": package_files["pyproject.toml"].replace("turnwise-demo", name)}
+        registry.add(name, f"{name}-1.0.tar.gz", make_sdist(files))
+    options = MakeOptions(limit=1, repeats=1, held_out_by="package")
+    said = {}
+    found = make_task_file(names, tmp_path / "t.jsonl", options, lambda task: None, said.__setitem__)
+    assert sorted(task.meta["split"] for task in found) == ["heldout", "train"]
+    assert [task.meta["split"] for task in said["turnwise-second"]] == [found[1].meta["split"]]
+    assert read_tasks(tmp_path / "t.jsonl") == found
 
 
 async def test_a_fresh_machine_builds_everything_from_the_row(tasks, registry, tmp_path, backend):

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from turnwise.tasks.mutate import KINDS, enumerate_mutants
+from turnwise.tasks.mutate import KINDS, enumerate_mutants, outermost_function
 
 LOOP = "def f(a, b):\n    for x in a:\n        if x:\n            {}\n        b.use(x)\n    return b\n"
 CASES = [
@@ -121,3 +121,22 @@ def test_every_mutant_of_a_real_file_compiles_and_differs():
         compile(changed, "textwrap.py", "exec")
         assert changed != source
         assert "".join(source.splitlines(keepends=True)[mutant.lineno - 1 : mutant.end_lineno]) == mutant.original
+
+
+NESTED = """\
+def f(a=1):
+    class C:
+        def g(self):
+            return a
+class D:
+    x = 1
+    class E:
+        async def h(self):
+            def k():
+                return 1
+"""
+
+
+def test_the_outermost_function_is_a_method_or_what_holds_all_else():
+    names = [outermost_function(NESTED, lineno) for lineno in range(1, 11)]
+    assert names == ["f"] * 4 + [""] * 3 + ["D.E.h"] * 3

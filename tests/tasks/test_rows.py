@@ -9,6 +9,8 @@ from turnwise.errors import TaskError
 from turnwise.tasks.rows import read_tasks, row, scan_tasks, write_tasks
 from turnwise.types import SourceDistribution, Task
 
+from .formats.rows import CLASSIC
+
 TASK = Task(
     instance_id="toolz__toolz-1",
     repo="toolz/toolz",
@@ -109,3 +111,40 @@ def test_what_is_no_task_is_set_aside_and_the_rest_is_read(tmp_path):
         ":3: field 'instance_id': 'toolz__toolz-1' is there twice",
         ":5: is no JSON",
     ]
+
+
+NAN_ROWS = [
+    row(TASK) | {"instance_id": "whole", "hints_text": float("nan"), "created_at": float("nan")},
+    row(TASK) | {"instance_id": "lacking", "problem_statement": float("nan")},
+    row(TASK) | {"instance_id": float("nan")},
+]
+
+
+def _jsonl(path):
+    path.write_text("".join(json.dumps(one) + "\n" for one in NAN_ROWS))
+
+
+def _json(path):
+    path.write_text(json.dumps(NAN_ROWS))
+
+
+@pytest.mark.parametrize("write", [_jsonl, _json])
+def test_nan_is_missing_in_every_kind_of_file(tmp_path, write):
+    path = tmp_path / f"rows.{write.__name__[1:]}"
+    write(path)
+    scan = scan_tasks(path)
+    assert scan.tasks == (dataclasses.replace(TASK, instance_id="whole"),)
+    lacking, nameless = map(str, scan.refused)
+    assert lacking == f"{path}:2: lacking: field 'problem_statement': Field required"
+    assert nameless == f"{path}:3: a row without instance_id: field 'instance_id': Field required"
+
+
+def test_nan_is_missing_in_parquet(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    texts = {name: [content] * 2 for name, content in CLASSIC.items() if isinstance(content, str)}
+    columns = texts | {"hints_text": [float("nan")] * 2, "instance_id": ["acme__tiny-1", "acme__tiny-2"]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    assert [task.hints_text for task in read_tasks(tmp_path / "rows.parquet")] == ["", ""]
+    parquet.write_table(pyarrow.table(columns | {"patch": [float("nan")] * 2}), tmp_path / "rows.parquet")
+    with pytest.raises(TaskError, match=r"rows\.parquet:1: acme__tiny-1: field 'patch': Field required"):
+        read_tasks(tmp_path / "rows.parquet")

@@ -1,4 +1,4 @@
-"""The split: by bug, stable, and never the same right or wrong line on both sides."""
+"""The split: by function, file or package, stable, and never the same right or wrong line on both sides."""
 
 from dataclasses import replace
 
@@ -8,14 +8,15 @@ from turnwise.tasks.split import assign_splits
 from turnwise.types import SourceDistribution, Task
 
 
-def _task(name, original, mutated, file="m.py"):
-    environment = SourceDistribution("pkg", "1.0", "0" * 64)
-    meta = {"file": file, "original": original, "mutated": mutated}
+def _task(name, original, mutated, file="m.py", function=None, package="pkg"):
+    environment = SourceDistribution(package, "1.0", "0" * 64)
+    outermost = name.partition("-")[0] if function is None else function
+    meta = {"file": file, "outermost_function": outermost, "original": original, "mutated": mutated}
     return Task(name, "pkg/pkg", "", "", "", "", ("t",), ("u",), environment, meta=meta)
 
 
-def _sides(tasks, held_out=0.25):
-    return {task.instance_id: task.meta["split"] for task in assign_splits(tasks, held_out)}
+def _sides(tasks, held_out=0.25, **options):
+    return {task.instance_id: task.meta["split"] for task in assign_splits(tasks, held_out, **options)}
 
 
 MANY = [_task(f"{n}-{m}", f"    right {n}\n", f"    wrong {n} {m}\n") for n in range(200) for m in range(2)]
@@ -28,9 +29,9 @@ def test_about_the_share_is_held_out_and_the_same_line_never_parts():
 
 
 def test_lines_that_become_the_same_wrong_line_stay_together():
-    joined = [*MANY, _task("bridge-a", "    right 0\n", "    both\n"), _task("bridge-b", "right 1\n", "  both\n")]
+    joined = [*MANY, _task("a", "    right 0\n", "    both\n"), _task("b", "right 1\n", "  both\n")]
     sides = _sides(joined)
-    assert len({sides[name] for name in ("0-0", "1-0", "bridge-a", "bridge-b")}) == 1
+    assert len({sides[name] for name in ("0-0", "1-0", "a", "b")}) == 1
 
 
 def test_more_tasks_move_none_of_those_before():
@@ -52,11 +53,51 @@ def test_no_share_and_the_whole_are_taken_at_their_word(count):
     assert set(_sides(MANY[: 2 * count], held_out=1).values()) == {"heldout"}
 
 
-def test_the_only_family_goes_by_its_text():
-    alone = [_sides([_task("a", f"x = {n}\n", "y\n")])["a"] for n in range(60)]
+def test_the_only_family_goes_by_its_name():
+    alone = [_sides([_task("a", "x\n", "y\n", file=f"{n}.py")])["a"] for n in range(60)]
     assert set(alone) == {"heldout", "train"}
 
 
 def test_removed_lines_are_no_bond():
     gone = [_task(str(n), f"guard {n}\n", "") for n in range(60)]
     assert set(_sides(gone).values()) == {"heldout", "train"}
+
+
+GRID = [
+    _task(f"{package}{file}{function}{bug}", f"{function}{bug}", "", f"{file}.py", function, package)
+    for package in "pqrst"
+    for file in "abcde"
+    for function in "fghij"
+    for bug in "123"
+]
+
+
+@pytest.mark.parametrize(("by", "width"), [("function", 3), ("file", 2), ("package", 1)])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_held_out_is_held_out_as_a_whole(by, width, seed):
+    sides = _sides(GRID, by=by, seed=seed)
+    wholes = {name[:width] for name in sides}
+    held_out = {name[:width] for name, side in sides.items() if side == "heldout"}
+    trained = {name[:width] for name, side in sides.items() if side == "train"}
+    assert held_out
+    assert trained
+    assert held_out | trained == wholes
+    assert not held_out & trained
+
+
+def test_function_is_the_default_and_parts_files():
+    sides = _sides(GRID)
+    assert sides == _sides(GRID, by="function")
+    assert {name[:2] for name, side in sides.items() if side == "heldout"} & {
+        name[:2] for name, side in sides.items() if side == "train"
+    }
+
+
+def test_the_seed_alone_changes_what_is_held_out():
+    assert _sides(GRID, seed=1) == _sides(list(reversed(GRID)), seed=1)
+    assert _sides(GRID, seed=1) != _sides(GRID, seed=2)
+
+
+def test_a_split_that_tasks_had_before_is_forgotten():
+    once = assign_splits(GRID, 0.25, seed=1)
+    assert assign_splits(once, 0.25, seed=2) == assign_splits(GRID, 0.25, seed=2)

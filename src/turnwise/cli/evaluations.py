@@ -57,7 +57,7 @@ def verify(
         path = grade_predictions(
             matched, task_set, folder, run_id=name, sandbox=sandbox, console=Console(), repos=repos
         )
-    summary = json.loads(path.read_text())
+    summary = json.loads(path.read_text(encoding="utf-8"))
     Console().print(_verified_table(summary))
     print(f"summary: {path}")
     with Journal.read(folder / "journal.sqlite") as journal:

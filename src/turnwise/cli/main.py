@@ -1,5 +1,8 @@
 """The entry point: the verbs put together, and an error told as one line."""
 
+import io
+import locale
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -45,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     `--debug` shows where it arose.
     """
+    if arguments is None:
+        _use_utf8()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app(given, prog_name="turnwise")
@@ -59,6 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         place = f"{error.filename}: " if error.filename else ""
         print(f"turnwise: {place}{error.strerror}", file=sys.stderr)
         sys.exit(1)
+
+
+def _use_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale has another encoding, so that no locale changes a thing.
+
+    Names of files in rows, patches and repositories are UTF-8. What cannot be printed is escaped.
+    """
+    if not sys.flags.utf8_mode and locale.getencoding().lower() not in ("utf-8", "utf8"):
+        os.environ["PYTHONUTF8"] = "1"  # for the Pythons that this one starts
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _show_version(wanted: bool) -> None:

@@ -190,7 +190,7 @@ def _checkout_file(name: str) -> Path:
 def _show_summary(run_dir: Path) -> None:
     from rich.console import Console
 
-    summary = json.loads((run_dir / "summary.json").read_text())
+    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     console = Console()
     console.print(_summary_table(summary))
     failures = ", ".join(f"{count} {cause}" for cause, count in summary["infra_failures"].items()) or "none"

@@ -49,6 +49,11 @@ def make(
     repeats: Annotated[int, typer.Option(min=1, help="Runs of the tests that must agree.")] = 3,
     named_only: Annotated[bool, typer.Option(help="Keep a bug only if its issue names the broken function.")] = False,
     held_out: Annotated[float, typer.Option(min=0, max=1, help="Share of bugs kept out of training.")] = 0.25,
+    held_out_by: Annotated[
+        Literal["function", "file", "package"],
+        typer.Option(help="What is trained on or held out as a whole, with all bugs in it."),
+    ] = "function",
+    split_seed: Annotated[int, typer.Option(help="Which functions, files or packages are held out.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Sandboxes at once.")] = 2,
     seed: Annotated[int, typer.Option(help="Which bugs are tried first.")] = 0,
 ) -> None:
@@ -67,6 +72,8 @@ def make(
         repeats=repeats,
         named_only=named_only,
         held_out=held_out,
+        held_out_by=held_out_by,
+        split_seed=split_seed,
         concurrency=jobs,
         seed=seed,
     )

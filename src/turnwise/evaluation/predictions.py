@@ -126,9 +126,14 @@ def _json_lines(path: Path, text: str) -> list[Row]:
 def _decoded(text: str) -> Any:
     """What a JSON text says. Raises ValueError, also for a key that stands twice in an object."""
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_number)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def _number(name: str) -> float | None:
+    """NaN is what pandas writes for a missing patch."""
+    return None if name == "NaN" else float(name)
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -46,7 +46,9 @@ class Checkpoints:
         self._clear(stage)
         part.parent.mkdir(parents=True, exist_ok=True)
         write(part)
-        (part / _PROVENANCE).write_text(json.dumps({"stage": stage, "iteration": iteration, "steps": list(steps)}))
+        (part / _PROVENANCE).write_text(
+            json.dumps({"stage": stage, "iteration": iteration, "steps": list(steps)}), encoding="utf-8"
+        )
         part.rename(final)
         self._prune(stage)
         return Checkpoint(stage, iteration, final, tuple(steps))
@@ -57,7 +59,7 @@ class Checkpoints:
         )
 
     def _read(self, stage: str, path: Path) -> Checkpoint:
-        stored = json.loads((path / _PROVENANCE).read_text())
+        stored = json.loads((path / _PROVENANCE).read_text(encoding="utf-8"))
         return Checkpoint(stage, stored["iteration"], path, tuple(stored["steps"]))
 
     def _clear(self, stage: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from turnwise.errors import InputError, TaskError
 from turnwise.rewards import FreshSuiteRunner
 from turnwise.sandbox import LocalBackend
-from turnwise.tasks import EnvironmentStore, MakeOptions, make_tasks, write_tasks
+from turnwise.tasks import EnvironmentStore, MakeOptions, assign_splits, make_tasks, write_tasks
 from turnwise.types import Task
 
 OnTask = Callable[[Task], None]
@@ -19,8 +19,8 @@ def make_task_file(
 ) -> list[Task]:
     """Make tasks of every package (`NAME` or `NAME==VERSION`) and write them to `out`, anew after each package.
 
-    A package that cannot be used is told to `on_package` with its error, and the others go on. Raises InputError when
-    `out` exists already.
+    Which are held out is decided over all packages. A package that cannot be used is told to `on_package` with its
+    error, and the others go on. Raises InputError when `out` exists already.
     """
     if out.exists():
         raise InputError(f"{out} exists already; remove it or name another file with --out")
@@ -29,8 +29,9 @@ def make_task_file(
 
     def keep(requirement: str, tasks: Sequence[Task] | TaskError) -> None:
         if not isinstance(tasks, TaskError):
-            made.extend(tasks)
+            made[:] = assign_splits([*made, *tasks], options.held_out, options.held_out_by, options.split_seed)
             write_tasks(out, made)
+            tasks = made[-len(tasks) :]
         on_package(requirement, tasks)
 
     asyncio.run(_make_all(requirements, options, on_task, keep))

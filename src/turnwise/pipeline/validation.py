@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from turnwise.errors import ImageError, InfrastructureError, InputError, SandboxError, TaskError
-from turnwise.files import require_regular
+from turnwise.files import readable, require_regular
 from turnwise.pipeline.recipe import SandboxTable
 from turnwise.pipeline.workshop import open_backend, open_store, open_verification, sandbox_limits
 from turnwise.rewards import find_pytest, require_graders
@@ -170,10 +170,10 @@ class SandboxTrials:
             done = await sandbox.exec(search.command, _SEARCH_TIMEOUT_S)
             if done.exit_code:
                 raise SandboxError(f"the repository in the sandbox cannot be searched: {_last_line(done)}")
-            finds = search.told((await sandbox.read(FINDS)).decode("utf-8", errors="replace"))
+            finds = search.told((await sandbox.read(FINDS)).decode("utf-8", "surrogateescape"))
             leaks = [*finds.leaks, *await self._copies(sandbox, search, finds)]
             await self._require_fitting_tests(sandbox)
-        return leaks
+        return [readable(leak) for leak in leaks]
 
     async def _copies(self, sandbox: Sandbox, search: Search, finds: Finds) -> list[str]:
         leaks = []

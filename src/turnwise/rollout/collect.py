@@ -20,6 +20,7 @@ from turnwise.together import together
 from turnwise.types import Group, StopReason, Task, Trajectory
 
 START_TIMEOUT_S = 120.0  # for a sandbox to come up
+VERIFY_TIMEOUT_S = 600.0  # for one run of hidden tests, where nothing else is said
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +55,7 @@ class Collector:
         journal: Journal,
         agent_config: AgentConfig,
         seed: int,
-        verification: Verification,
+        verification: Verification | None = None,
         concurrency: int = 32,
         verifications: int = 2,
         retries: int = 2,
@@ -71,6 +72,7 @@ class Collector:
         self._retries = retries
         self._length_threshold = length_threshold
         self._slots = asyncio.Semaphore(concurrency)
+        verification = verification or Verification(backend, timeout_s=VERIFY_TIMEOUT_S)
         self._verifier = Verifier(verification, environments, journal, retries=retries, at_once=verifications)
 
     async def collect(

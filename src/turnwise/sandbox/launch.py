@@ -112,7 +112,12 @@ class Guest:
     def _state(self) -> str:
         """The letter that the kernel has for what bubblewrap is doing; empty when it is gone."""
         with contextlib.suppress(OSError):
-            return Path(f"/proc/{self.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+            return (
+                Path(f"/proc/{self.pid}/stat")
+                .read_text(encoding="utf-8", errors="replace")
+                .rpartition(")")[2]
+                .split()[0]
+            )
         return ""
 
     def close(self) -> None:
@@ -191,7 +196,7 @@ class Launcher:
         SandboxError, OSError.
         """
         for name in ("init", "loop", "shell"):
-            (control / name).write_text(source(f"scripts/{name}.sh"))
+            (control / name).write_text(source(f"scripts/{name}.sh"), encoding="utf-8")
         starting = asyncio.ensure_future(self._start(spec, control, request_fds, archive_fd))
         try:
             return await asyncio.shield(starting)

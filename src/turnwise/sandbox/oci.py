@@ -55,7 +55,7 @@ def unpack_image(image: str, folder: Path) -> UnpackedImage:
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} holds something else than an unpacked image: remove it, or name another folder")
         _make(image, folder)
-    return UnpackedImage(folder / "root", json.loads(record.read_text()))
+    return UnpackedImage(folder / "root", json.loads(record.read_text(encoding="utf-8")))
 
 
 def _make(image: str, folder: Path) -> None:
@@ -67,7 +67,7 @@ def _make(image: str, folder: Path) -> None:
     try:
         with _source(image, draft) as source:
             env = _unpack(image, source, whole / "root")
-        (whole / _RECORD).write_text(json.dumps(env))
+        (whole / _RECORD).write_text(json.dumps(env), encoding="utf-8")
         whole.rename(folder)
     except OSError:
         if not (folder / _RECORD).exists():  # else another process was faster

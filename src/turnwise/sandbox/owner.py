@@ -15,14 +15,14 @@ LABEL = "turnwise.owner"
 def start_time(pid: int) -> str | None:
     """When a process started, in clock ticks since boot, as text; None when there is no such process."""
     with contextlib.suppress(OSError):
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         return stat.rpartition(")")[2].split()[19]
     return None
 
 
 def _place() -> str:
     """This boot of this machine, and the namespace that process numbers are of: elsewhere they mean other processes."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip().replace("-", "")
     return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
 
 

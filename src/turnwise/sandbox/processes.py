@@ -28,7 +28,7 @@ class Process:
 def inspect(pid: int) -> Process | None:
     """Read one process; None when it is gone (a zombie is: it uses nothing and cannot be killed)."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()
@@ -45,14 +45,14 @@ def children(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError):
-                found += map(int, (task / "children").read_text().split())
+                found += map(int, (task / "children").read_text(encoding="utf-8").split())
     return found
 
 
 def inner_pid(pid: int) -> int | None:
     """The number that a process has in its own namespace; None when it is gone."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("NSpid:"):
                 return int(line.split()[-1])
     return None

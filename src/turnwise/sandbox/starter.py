@@ -39,7 +39,11 @@ _AGENTS_MAP = f"0 0 {AGENT}\n{AGENT} {_AGENT_ON_HOST} 1\n{AGENT + 1} {AGENT + 1}
 
 def is_host_root() -> bool:
     """True for the real root; False for an ordinary user and for the root of a user namespace."""
-    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text(encoding="utf-8").split() == [
+        "0",
+        "0",
+        "4294967295",
+    ]
 
 
 def _call(what: str, result: int) -> None:
@@ -88,7 +92,7 @@ def make_disk(libc: Any, order: dict[str, Any], archive_fd: int | None) -> None:
         copy = ["cp", "--recursive", "--no-dereference", "--preserve=mode,links,timestamps", "lower/.", "merged"]
         subprocess.run(copy, check=True)
     # A sandbox that could make namespaces of its own could mount disks past its limit.
-    Path("/proc/sys/user/max_user_namespaces").write_text("0")
+    Path("/proc/sys/user/max_user_namespaces").write_text("0", encoding="utf-8")
 
 
 @dataclass
@@ -112,9 +116,9 @@ def prepare(libc: Any) -> Spare:
     theirs.close()
     if ours.recv(1) == _UNSHARED:
         users = _AGENTS_MAP if is_host_root() else "0 {} 1"
-        Path(f"/proc/{pid}/setgroups").write_text("allow" if is_host_root() else "deny")
-        Path(f"/proc/{pid}/uid_map").write_text(users.format(os.geteuid()))
-        Path(f"/proc/{pid}/gid_map").write_text(users.format(os.getegid()))
+        Path(f"/proc/{pid}/setgroups").write_text("allow" if is_host_root() else "deny", encoding="utf-8")
+        Path(f"/proc/{pid}/uid_map").write_text(users.format(os.geteuid()), encoding="utf-8")
+        Path(f"/proc/{pid}/gid_map").write_text(users.format(os.getegid()), encoding="utf-8")
     return Spare(pid, pidfd, ours)
 
 

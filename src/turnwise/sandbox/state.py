@@ -60,7 +60,17 @@ class Workshop:
         self._connection.setblocking(False)
         # The starter comes first: no instant is left at which a killed owner would leave a folder behind.
         self._starter = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-", str(other.fileno()), str(self.folder)],
+            # It names files in the encoding that this process does.
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                "-X",
+                f"utf8={sys.flags.utf8_mode}",
+                "-",
+                str(other.fileno()),
+                str(self.folder),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -150,4 +160,4 @@ def _end_unwanted(exchange: "asyncio.Future[tuple[int, int]]") -> None:
 @functools.cache
 def source(name: str) -> str:
     """The text of a file of this package, or of its scripts."""
-    return (resources.files("turnwise.sandbox") / name).read_text()
+    return (resources.files("turnwise.sandbox") / name).read_text(encoding="utf-8")

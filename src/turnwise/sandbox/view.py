@@ -73,7 +73,7 @@ def write_etc(directory: Path) -> None:
         elif source.exists():
             shutil.copyfile(source, directory / name)
     for name, text in _ETC_OWN.items():
-        (directory / name).write_text(text)
+        (directory / name).write_text(text, encoding="utf-8")
 
 
 def python_prefixes() -> tuple[str, ...]:

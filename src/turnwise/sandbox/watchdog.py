@@ -31,7 +31,7 @@ _MIB = 1 << 20
 def proportional_bytes(process: Process) -> int:
     """A process's memory with shared pages divided among their users; the resident size where that cannot be read."""
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
     return process.resident_bytes

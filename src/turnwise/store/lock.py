@@ -14,7 +14,7 @@ def lock_run(guarded: Path) -> IO[str]:
     Raises StoreError naming the process that has it.
     """
     path = guarded.with_name(guarded.name + ".lock")
-    handle = path.open("a+")
+    handle = path.open("a+", encoding="utf-8")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -12,6 +12,7 @@ from turnwise.tasks.mutate import Mutant, enumerate_mutants
 from turnwise.tasks.options import MakeOptions
 from turnwise.tasks.rows import read_tasks, scan_tasks, write_tasks
 from turnwise.tasks.select import select
+from turnwise.tasks.split import assign_splits
 
 __all__ = [
     "TEST_FOLDERS",
@@ -20,6 +21,7 @@ __all__ = [
     "MakeOptions",
     "Mutant",
     "SuiteRunner",
+    "assign_splits",
     "build_all",
     "check_task",
     "enumerate_mutants",

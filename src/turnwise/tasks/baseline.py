@@ -81,6 +81,8 @@ def find_test_files(root: Path) -> list[str]:
         relative = path.relative_to(root)
         if path.name in ("conftest.py", "__init__.py", "setup.py") or not is_test_path(str(relative)):
             continue
+        if not str(relative).isprintable():  # no row can name it
+            continue
         if _HAS_TESTS.search(path.read_text(encoding="utf-8", errors="replace")):
             found.append(str(relative))
     return found
@@ -98,7 +100,7 @@ def function_places(file: str, source: str) -> dict[int, Place]:
 def write_calls_file(root: Path, places: Sequence[Place]) -> None:
     """Put the watching test into a root; `called_places` reads what it says."""
     pairs = [(place.file, place.lineno) for place in places]
-    (root / CALLS_FILE).write_text(_CALLS_SOURCE.format(places=pairs))
+    (root / CALLS_FILE).write_text(_CALLS_SOURCE.format(places=pairs), encoding="utf-8")
 
 
 def called_places(result: SuiteResult, places: Sequence[Place]) -> frozenset[Place]:

@@ -35,7 +35,7 @@ def locked(path: Path, stopped: threading.Event | None = None) -> Iterator[None]
     Raises BuildingStopped when `stopped` is set while another holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f".{path.name}.lock").open("w") as file:
+    with (path.parent / f".{path.name}.lock").open("w", encoding="utf-8") as file:
         if stopped is None:
             fcntl.flock(file, fcntl.LOCK_EX)
         else:
@@ -86,7 +86,7 @@ class Scratch:
                 _remove_unless_held(left)
             self.folder = parent / uuid.uuid4().hex
             self.folder.mkdir()
-            self._lock = (self.folder / _HELD).open("w")
+            self._lock = (self.folder / _HELD).open("w", encoding="utf-8")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def close(self) -> None:
@@ -97,6 +97,6 @@ class Scratch:
 
 def _remove_unless_held(folder: Path) -> None:
     # It is held while its process lives, and gone where that is just closing it.
-    with suppress(BlockingIOError, FileNotFoundError), (folder / _HELD).open("w") as file:
+    with suppress(BlockingIOError, FileNotFoundError), (folder / _HELD).open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)

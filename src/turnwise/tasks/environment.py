@@ -16,7 +16,7 @@ from turnwise.tasks.cache import default_cache_dir, made_once
 from turnwise.tasks.checkout import Built, CheckoutStore
 from turnwise.tasks.images import ImageSource, image_spec
 from turnwise.tasks.python_environment import INSIDE, PythonEnvironment
-from turnwise.tasks.repository import apply, commit_all, start_repository
+from turnwise.tasks.repository import apply, commit_all, ignore, start_repository
 from turnwise.tasks.sdist import fetch_sdist, unpack
 from turnwise.types import Checkout, Mount, SandboxSpec, SourceDistribution, Task
 
@@ -185,8 +185,7 @@ def commit_repository(root: Path, python: PythonEnvironment) -> str:
     commit = commit_all(root)
     generated = [str(p.relative_to(python.generated)) for p in sorted(python.generated.rglob("*")) if p.is_file()]
     copy_tree(python.generated, root)
-    with (root / ".git" / "info" / "exclude").open("a") as exclude:
-        exclude.writelines(f"/{path}\n" for path in generated)
+    ignore(root, generated)
     return commit
 
 

@@ -32,7 +32,7 @@ if cut -d' ' -f2 "$found/all" | grep -E '%(blobs)s' | sort >"$found/blobs"; then
     g rev-list --objects HEAD | cut -d' ' -f1 | sort >"$found/reachable"
     comm -23 "$found/blobs" "$found/reachable" | sed 's/^/blob /'
 fi
-g ls-files >"$found/tracked"
+g ls-files -z | tr '\\0' '\\n' >"$found/tracked"
 find / \\( -path /proc -o -path /sys -o -path /dev -o -path "$PWD/.git" -o -path "$found" \\) -prune -o \\
     -type f \\( %(names)s \\) -print 2>/dev/null | while read -r path; do
     printf '%%s\\n' "${path#"$PWD"/}" | grep -qxFf "$found/tracked" || echo "file $path"

@@ -13,11 +13,10 @@ from turnwise.tasks.baseline import SuiteRunner
 from turnwise.tasks.environment import EnvironmentStore, commit_repository, copy_tree
 from turnwise.tasks.hidden import without_tests
 from turnwise.tasks.issue import issue_text
-from turnwise.tasks.mutate import Mutant, enumerate_mutants
+from turnwise.tasks.mutate import Mutant, enumerate_mutants, outermost_function
 from turnwise.tasks.options import MakeOptions
 from turnwise.tasks.package import Package, open_package
 from turnwise.tasks.repository import diff, start_repository
-from turnwise.tasks.split import assign_splits
 from turnwise.together import together
 from turnwise.types import SuiteResult, Task
 
@@ -57,8 +56,8 @@ async def make_tasks(
     """Tasks from the source distribution of `NAME` or `NAME==VERSION`, in the order of its files.
 
     A mutant becomes a task when the package's suite turns at least one test from pass to fail and leaves at least
-    one passing in the same files, the same on every repeat. `on_task` sees each task once it is found, before the
-    split into train and held-out is decided. Raises TaskError when the package cannot be used, and says why.
+    one passing in the same files, the same on every repeat. `on_task` sees each task once it is found. They have no
+    split yet (`assign_splits`). Raises TaskError when the package cannot be used, and says why.
     """
     package = await open_package(requirement, run_suite, environments, options)
     try:
@@ -70,8 +69,7 @@ async def make_tasks(
         package.close()
     if not found:
         raise TaskError(f"{requirement}: its tests noticed none of the bugs tried; allow larger functions or more time")
-    tasks = sorted(found, key=lambda task: (task.meta["file"], task.meta["lineno"], task.instance_id))
-    return assign_splits(tasks, options.held_out)
+    return sorted(found, key=lambda task: (task.meta["file"], task.meta["lineno"], task.instance_id))
 
 
 def _candidates(package: Package, options: MakeOptions) -> Iterator[_Candidates]:
@@ -219,7 +217,7 @@ class _Worker:
             environment=environment,
             version=environment.version,
             environment_setup_commit=commit,
-            meta=_meta(bug),
+            meta=_meta(bug, self._package.modules[bug.file]),
         )
 
     def _commit(self, bug: _Bug, root: Path) -> tuple[str, str, str]:
@@ -259,11 +257,12 @@ def _files_of(bug: _Bug) -> tuple[str, ...]:
     return tuple(sorted({_file_of(test_id) for test_id in bug.fail_to_pass}))
 
 
-def _meta(bug: _Bug) -> dict[str, object]:
+def _meta(bug: _Bug, clean: str) -> dict[str, object]:
     mutant = bug.mutant
     return {
         "kind": mutant.kind,
         "function": mutant.function,
+        "outermost_function": outermost_function(clean, mutant.lineno),
         "file": bug.file,
         "lineno": mutant.lineno,
         "original": mutant.original,

@@ -178,7 +178,7 @@ class _Builder:
     async def build(self, test_files: Sequence[str]) -> tuple[SourceDistribution, PythonEnvironment, tuple[str, ...]]:
         """The frozen description, the environment it stands for, and the package's module files in the repository."""
         if self._note.exists():
-            noted = json.loads(self._note.read_text())
+            noted = json.loads(self._note.read_text(encoding="utf-8"))
             self.complaint = noted["complaint"]
             environment = self._described(noted["requirements"], noted["import_paths"])
             python = await asyncio.to_thread(self._environments.python_environment, environment)

@@ -59,7 +59,12 @@ class PythonEnvironment:
         command = [*pip, *python, *options, *arguments]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=_INSTALL_TIMEOUT_S, check=False
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=_INSTALL_TIMEOUT_S,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise TaskError(f"pip install {' '.join(arguments)} took more than {_INSTALL_TIMEOUT_S} s") from error

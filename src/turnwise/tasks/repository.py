@@ -1,6 +1,8 @@
 """The git repository of a task: one commit whose id depends on nothing but its files."""
 
+import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from turnwise.errors import TaskError
@@ -15,6 +17,9 @@ _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     **{f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in _WHO.items()},
 }
+# Git cuts the line that it names after a hunk's numbers at 80 bytes, in the middle of a character if need be.
+_CUT_CHARACTER = re.compile(r"^(@@ .*?)[\udc80-\udcff]+$", re.MULTILINE)
+_PATTERN_CHARACTERS = re.compile(r"([\\*?\[\]!# ])")
 _CONFIG = "\n".join(
     [
         "[core]",
@@ -33,7 +38,10 @@ _CONFIG = "\n".join(
 
 
 def git(root: Path, *arguments: str, stdin: bytes = b"") -> str:
-    """Run git in `root`, free of the user's settings; its output. Raises TaskError when it fails."""
+    """Run git in `root`, free of the user's settings; its output. Raises TaskError when it fails.
+
+    What is not UTF-8 in it, such as names of files, is escaped as `os.fsdecode` does it.
+    """
     done = subprocess.run(
         ["git", "-c", "safe.directory=*", *arguments],
         cwd=root,
@@ -45,7 +53,7 @@ def git(root: Path, *arguments: str, stdin: bytes = b"") -> str:
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip()
         raise TaskError(f"git {arguments[0]} failed in {root}: {reason}")
-    return done.stdout.decode()
+    return done.stdout.decode("utf-8", "surrogateescape")
 
 
 def start_repository(root: Path) -> None:
@@ -53,10 +61,10 @@ def start_repository(root: Path) -> None:
     info = root / ".git" / "info"
     for folder in (info, root / ".git" / "objects", root / ".git" / "refs" / "heads"):
         folder.mkdir(parents=True)
-    (root / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
-    (root / ".git" / "config").write_text(_CONFIG)
-    (info / "attributes").write_text("* -text -ident -filter\n")
-    (info / "exclude").write_text("__pycache__/\n*.pyc\n")
+    (root / ".git" / "HEAD").write_text("ref: refs/heads/main\n", encoding="utf-8")
+    (root / ".git" / "config").write_text(_CONFIG, encoding="utf-8")
+    (info / "attributes").write_text("* -text -ident -filter\n", encoding="utf-8")
+    (info / "exclude").write_text("__pycache__/\n*.pyc\n", encoding="utf-8")
 
 
 def commit_all(root: Path) -> str:
@@ -68,7 +76,15 @@ def commit_all(root: Path) -> str:
 
 def diff(root: Path, *paths: str) -> str:
     """The working tree's changes to these paths as a unified diff with git's headers."""
-    return git(root, "diff", "--no-color", "--no-ext-diff", "--no-renames", "--", *paths)
+    return _CUT_CHARACTER.sub(r"\1", git(root, "diff", "--no-color", "--no-ext-diff", "--no-renames", "--", *paths))
+
+
+def ignore(root: Path, paths: Iterable[str]) -> None:
+    """Make git ignore these paths, relative to the root, whatever characters they hold."""
+    with (root / ".git" / "info" / "exclude").open("a", encoding="utf-8", errors="surrogateescape") as exclude:
+        # A pattern is a line: "?" stands for the line end in a name.
+        patterns = (re.sub(r"[\r\n]", "?", _PATTERN_CHARACTERS.sub(r"\\\1", path)) for path in paths)
+        exclude.writelines(f"/{pattern}\n" for pattern in patterns)
 
 
 def apply(root: Path, patch: str, reverse: bool = False) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from turnwise.errors import TaskError
 from turnwise.files import write_whole
 from turnwise.tasks.formats import row, task_of
+from turnwise.tasks.formats.fields import nan_as_none
 from turnwise.tasks.sources import Placed, raw_rows
 from turnwise.types import Task
 
@@ -64,7 +65,8 @@ def _task(placed: Placed) -> Task | TaskError:
     try:
         return task_of(content)
     except TaskError as error:
-        name = content.get("instance_id") or content.get("commit_hash") or "a row without instance_id"
+        names = (nan_as_none(content.get(field)) for field in ("instance_id", "commit_hash"))
+        name = next(filter(None, names), "a row without instance_id")
         told = TaskError(f"{place}: {name}: {error}")
         told.__cause__ = error
         return told

@@ -187,7 +187,9 @@ def run_pip(*arguments: str, timeout_s: float = 600.0) -> subprocess.CompletedPr
     """What pip says. Raises TaskError when it takes longer than `timeout_s`."""
     command = [sys.executable, "-m", "pip", *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=timeout_s
+        )
     except subprocess.TimeoutExpired as error:
         told = f"`pip {' '.join(arguments)}` took more than {timeout_s:g} s; see that the package index is in reach"
         raise TaskError(told) from error

@@ -1,6 +1,7 @@
 """What a bench makes of a package index that does not answer; the index is a small server of the test's own."""
 
 import io
+import re
 import sys
 import threading
 import zipfile
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from turnwise.errors import InputError, SandboxError
-from turnwise.tasks.checkout.bench import ENV, Bench
+from turnwise.tasks.checkout.bench import ENV, Bench, uv_environment
 from turnwise.tasks.checkout.install import Installer
 from turnwise.tasks.checkout.pythons import find_python
 
@@ -93,6 +94,30 @@ def bench(tmp_path: Path, index: Index) -> Bench:
     made = bench.uv("venv", "-q", "--allow-existing", "--python", str(python.executable), ENV, timeout_s=60)
     assert made.exit_code == 0, made.output
     return bench
+
+
+SYSTEM_STORE = re.compile(r"\b(system_certs|native_tls): true")  # the latter up to uv 0.10
+
+
+def test_uv_trusts_the_authorities_of_the_system(bench: Bench) -> None:
+    done = bench.uv("pip", "list", "--show-settings", timeout_s=60)
+    assert SYSTEM_STORE.search(done.output), done.output
+    assert "deprecated" not in done.output
+
+
+@pytest.mark.parametrize("name", ["UV_SYSTEM_CERTS", "UV_NATIVE_TLS"])
+def test_a_users_own_word_on_the_systems_store_counts(bench: Bench, name: str) -> None:
+    variables = uv_environment({name: "false"})
+    done = bench.uv("pip", "list", "--show-settings", timeout_s=60, **variables)
+    assert not SYSTEM_STORE.search(done.output)
+
+
+def test_wherever_uv_is_run_it_is_given_its_environment() -> None:
+    top = Path(__file__).parents[3]
+    files = [path for folder in ("src", "benchmarks", "scripts", "examples") for path in (top / folder).rglob("*.py")]
+    runs = {path.name for path in files if re.search(r"(?<!def )uv_executable\(", path.read_text(encoding="utf-8"))}
+    told = {path.name for path in files if re.search(r"(?<!def )uv_environment\(", path.read_text(encoding="utf-8"))}
+    assert runs == told == {"bench.py", "environments.py"}
 
 
 def _install(bench: Bench, *arguments: str) -> int:

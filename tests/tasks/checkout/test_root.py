@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from turnwise.errors import TaskError
+from turnwise.files import readable
 from turnwise.tasks.checkout.repositories import History
 from turnwise.tasks.checkout.root import apply_setup, check_out, settle, version_told
 
@@ -138,3 +139,51 @@ def test_the_version_is_told_by_a_tag_only_while_it_is_installed(git, root):
     with version_told(root, "1.1.dev1"):
         assert git(root, "describe", "--tags") == "v1.1.dev1"
     assert git(root, "tag") == ""
+
+
+ODD = [b"caf\xe9.txt", b"two\nlines.txt", b"two\r\nlines", b'a "quoted" name', b"tab\there", b"needs/\xff.txt"]
+
+
+@pytest.fixture
+def odd(upstream, git, tmp_path):
+    """A clone whose last commit has files of these names, and one of them lost its content: (folder, commit)."""
+    folder = tmp_path / "odd"
+    git(upstream.repos, "clone", "-q", str(upstream.folder), str(folder))
+    for name in ODD:
+        (folder / os.fsdecode(name)).write_bytes(b"content of " + name + b"\n")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "Odd")
+    return folder, git(folder, "rev-parse", "HEAD")
+
+
+def files_below(root):
+    command = ["find", ".", "-path", "./.git", "-prune", "-o", "-type", "f", "-print0"]
+    listed = subprocess.run(command, cwd=root, check=True, capture_output=True)
+    return {name.removeprefix(b"./") for name in listed.stdout.split(b"\0") if name}
+
+
+def test_names_that_are_no_utf8_or_hold_line_ends_are_checked_out(git, odd, tmp_path):
+    folder, commit = odd
+    (root := tmp_path / "root").mkdir()
+    lost_id = git(folder, "rev-parse", f"HEAD:{os.fsdecode(ODD[0])}")
+    (folder / ".git" / "objects" / lost_id[:2] / lost_id[2:]).unlink()
+    lost = check_out(History(folder, "acme__tiny-7"), commit, root)
+    assert [os.fsencode(name) for name in lost] == [ODD[0]]
+    assert readable(lost[0]) == "caf\\xe9.txt"
+    assert files_below(root) >= {*ODD[1:]}
+    assert ODD[0] not in files_below(root)
+
+
+def test_what_the_installation_made_is_ignored_under_any_name(git, root):
+    for name in ODD[:-1]:
+        (root / os.fsdecode(name)).write_text("made\n")
+    settle(root, git(root, "rev-parse", "HEAD"))
+    assert git(root, "status", "--porcelain") == ""
+    (root / "lines.txt").write_text("by the agent\n")
+    assert git(root, "status", "--porcelain") == "?? lines.txt"
+
+
+def test_settings_files_are_exported_beside_names_that_are_no_utf8(odd, tmp_path):
+    folder, commit = odd
+    History(folder, "acme__tiny-7").export(commit, ["needs/tests.txt"], tmp_path / "settings")
+    assert {b"needs/tests.txt", b"needs/\xff.txt"} <= files_below(tmp_path / "settings")

@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+import os
 import platform
 import shlex
 import shutil
@@ -303,3 +304,23 @@ def test_a_task_of_a_package_is_no_checkout(store, upstream):
     task = replace(upstream.task(), environment=SourceDistribution("tiny", "1.0", ""))
     with pytest.raises(TaskError, match="acme__tiny-7: its environment is not a repository's"):
         store.build(task)
+
+
+@pytest.fixture
+def odd(upstream, git, tmp_path):
+    """(repositories, commit): the project with names of files that are no UTF-8 or hold a line end."""
+    (repos := tmp_path / "repos").mkdir()
+    git(repos, "clone", "-q", str(upstream.folder), "acme__tiny")
+    folder = repos / "acme__tiny"
+    for name in (b"caf\xe9.py", b'tests/line\nend "\xff".txt'):
+        (folder / os.fsdecode(name)).write_text("x = 1\n")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "Odd")
+    return repos, git(folder, "rev-parse", "HEAD")
+
+
+async def test_a_repository_with_names_that_are_no_utf8_is_built(backend, upstream, odd, tmp_path):
+    repos, commit = odd
+    spec = CheckoutStore(tmp_path / "cache", repos).spec(replace(upstream.task(), base_commit=commit))
+    shown = await run(backend, spec, "cat caf*.py tests/line*; git status --porcelain")
+    assert shown == "x = 1\nx = 1 [0]"

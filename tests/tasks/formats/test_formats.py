@@ -126,3 +126,30 @@ def test_what_task_has_no_field_for_is_kept_as_metadata():
     assert task_of(CLASSIC).meta == {"format": "SWE-bench", "difficulty": "<15 min fix"}
     assert task_of(ALL["SWE-rebench v1"]).meta["llm_score"]["test_score"] == 2
     assert task_of(ALL["SWE-rebench v1"]).meta["license_name"] == "MIT License"
+
+
+@pytest.mark.parametrize(("form", "field"), REQUIRED, ids=lambda part: getattr(part, "name", part))
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_field_that_is_null_or_nan_is_missing(form, field, missing):
+    with pytest.raises(TaskError, match=field) as refused:
+        task_of(ALL[form.name] | {field: missing})
+    assert "nan" not in str(refused.value).replace("container_name", "").lower()
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form.name in ALL], ids=lambda form: form.name)
+def test_a_field_that_may_be_missing_may_be_nan(form):
+    spare = {name for name, field in form.model.model_fields.items() if not field.is_required()}
+    spare -= {*MARKS, "version"}  # by which Django's installation is looked up
+    kept = {name: value for name, value in ALL[form.name].items() if name not in spare}
+    nan = dict.fromkeys(spare, float("nan"))
+    assert task_of(nan | kept) == task_of(kept)
+
+
+def test_nan_inside_of_a_field_is_null():
+    config = REBENCH["install_config"] | {"pip_packages": float("nan"), "env_vars": {"A": "1", "B": float("nan")}}
+    for written in (config, json.dumps(config)):
+        installation = task_of(REBENCH | {"install_config": written}).environment.installation
+        assert installation.env == {"A": "1"}
+        assert "nan" not in repr(installation)
+    with pytest.raises(TaskError, match="FAIL_TO_PASS"):
+        task_of(CLASSIC | {"FAIL_TO_PASS": '["a", NaN]'})

@@ -1,5 +1,6 @@
 """Reading a history: clones of every kind, and what is asked of the user where there is none."""
 
+import os
 import shutil
 import subprocess
 
@@ -63,6 +64,17 @@ def test_text_of_another_encoding_is_no_patch(past, tmp_path):
     subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", "commit", "-qam", "x"], cwd=folder, check=True)
     history, changes = changes_of(folder)
     assert read_patch(history, changes[0], ["calc.py"]) is None
+
+
+def test_a_file_whose_name_is_no_utf8_has_a_patch(past, tmp_path):
+    folder, name = tmp_path / "copy", os.fsdecode(b'caf\xe9\n".py')
+    shutil.copytree(past.folder, folder)
+    (folder / name).write_text("x = 1\n")
+    subprocess.run(["git", "add", "-A"], cwd=folder, check=True)
+    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"], cwd=folder, check=True)
+    history, changes = changes_of(folder)
+    assert changes[0].files == {name: "A"}
+    assert r'+++ "b/caf\351\n\".py"' in read_patch(history, changes[0], [name]).splitlines()
 
 
 def test_what_is_no_history_is_told_with_what_to_give(past, tmp_path):

@@ -28,6 +28,6 @@ COMMAND = ("/bin/sh", "-c", _START, _LOAD)
 def opening(config: dict[str, object]) -> bytes:
     """What makes process 1 ours: its text, and the `config` that `main.Guest` reads."""
     files = resources.files(__package__)
-    sources = [(f"{__package__}.{name}", (files / f"{name}.py").read_text()) for name in _MODULES]
+    sources = [(f"{__package__}.{name}", (files / f"{name}.py").read_text(encoding="utf-8")) for name in _MODULES]
     text = json.dumps([sources, config]).encode()
     return b"%08d" % len(text) + text

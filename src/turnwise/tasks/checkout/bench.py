@@ -47,7 +47,7 @@ _ETC = (
     "xdg/pip",
 )
 # What tells uv and pip where packages come from, and how the network is reached.
-_PASSED = re.compile(r"(?i)^(UV_[A-Z_]*INDEX[A-Z_]*|UV_NATIVE_TLS|UV_HTTP_TIMEOUT|PIP_\w+|SSL_CERT_\w+|\w+_proxy)$")
+_PASSED = re.compile(r"(?i)^(UV_[A-Z_]*INDEX[A-Z_]*|UV_HTTP_TIMEOUT|PIP_\w+|SSL_CERT_\w+|\w+_proxy)$")
 _LOCAL_PATH = re.compile(r"(?<![\w:/])(?:file://)?(/[^\s'\",;:]+)")
 
 
@@ -61,6 +61,16 @@ def uv_executable() -> Path:
     if found is None:
         raise InputError("building the environment of a repository needs uv: pip install uv")
     return Path(found).resolve()
+
+
+def uv_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables that uv is always run with: it trusts the certificate authorities of the system, as pip does.
+
+    By itself uv trusts only those that it brings. `environ` may decide otherwise.
+    """
+    system = environ.get("UV_SYSTEM_CERTS") or environ.get("UV_NATIVE_TLS") or "true"
+    # Up to 0.10 uv knows the second name alone.
+    return {"UV_NO_CONFIG": "1", "UV_SYSTEM_CERTS": system, "UV_NATIVE_TLS": system}
 
 
 def disk_full(folder: Path) -> str:
@@ -146,6 +156,7 @@ class Bench:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            encoding="utf-8",
         )
         try:
             output, in_time = self._watch(process, timeout_s)
@@ -205,8 +216,8 @@ class Bench:
             "PIP_ROOT_USER_ACTION": "ignore",
             "UV_LINK_MODE": "hardlink",
             "UV_PYTHON_DOWNLOADS": "never",
-            "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1",
+            **uv_environment(),
             **_pip_settings(),
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": "safe.directory",
@@ -259,12 +270,12 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _shown(python: HostPython) -> list[str]:
-    """What else of the host is there: the Python, and the files and folders that pip's settings name."""
+    """What else of the host is there: the Python, and the files and folders that the settings name."""
     prefixes = {python.prefix, python.prefix.resolve()}
     shown = [str(path) for path in sorted(prefixes) if not path.is_relative_to("/usr")]
     files = [*_pip_files(), Path("/etc/pip.conf"), Path("/etc/xdg/pip/pip.conf")]
-    texts = [file.read_text(errors="replace") for file in files if file.is_file()]
-    texts += [value for name, value in os.environ.items() if name.startswith("PIP_")]
+    texts = [file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()]
+    texts += [value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_CERT_"))]
     named = {path for text in texts for path in _LOCAL_PATH.findall(text)}
     hidden = ("/etc", "/usr", "/proc", "/dev", "/tmp")
     there = [Path(path) for path in sorted(named) if not path.startswith(hidden) and Path(path).exists()]

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from turnwise.errors import TaskError
+from turnwise.files import readable
 from turnwise.tasks.cache import Scratch
 from turnwise.tasks.checkout import needs
 from turnwise.tasks.checkout.bench import ENV, Bench
@@ -49,7 +50,7 @@ class Built:
 
 def read_built(folder: Path) -> Built:
     """What `build` wrote down in a folder."""
-    content = json.loads((folder / _RECORD).read_text())
+    content = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
     return Built(**{**content, "left_out": tuple(content["left_out"])})
 
 
@@ -73,7 +74,7 @@ def build(
     days = [history.committed_on(commit) for commit in (task.base_commit, settings) if commit]
     day = max(*days, _day(task.created_at))
     python = pick_python(task.instance_id, _python_wanted(task, checkout.installation), root, day)
-    left_out = [f"{path}: the repository lacks its content" for path in lost]
+    left_out = [f"{readable(path)}: the repository lacks its content" for path in lost]
     version = history.version_at(task.base_commit)
     with _environment_in(cache_dir) as venv:
         bench = Bench(root, venv, notes, cache_dir, python, stopped, dict(checkout.installation.env))
@@ -84,7 +85,7 @@ def build(
     settle(root, task.base_commit)
     shutil.rmtree(notes)
     built = Built(round(time.monotonic() - started, 2), str(python.prefix), python.version, tuple(left_out))
-    (folder / _RECORD).write_text(json.dumps(asdict(built)))
+    (folder / _RECORD).write_text(json.dumps(asdict(built)), encoding="utf-8")
     return built
 
 
@@ -174,7 +175,11 @@ class _Steps:
         texts = {"its conda environment": self._row.environment}
         if not self._row.environment and not self._row.requirements:
             files = {name: self._settings / name for name in self._row.environment_files}
-            texts |= {name: file.read_text(errors="replace") for name, file in files.items() if file.is_file()}
+            texts |= {
+                name: file.read_text(encoding="utf-8", errors="replace")
+                for name, file in files.items()
+                if file.is_file()
+            }
         return [read_conda(text, f"{self._task.instance_id}: {what}") for what, text in texts.items() if text.strip()]
 
     def _dependencies(self) -> None:

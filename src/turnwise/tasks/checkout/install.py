@@ -180,7 +180,7 @@ class Installer:
 
     def _lines(self, file: Path, within: tuple[Path, ...] = ()) -> Iterator[str]:
         """The lines of a requirements file and of those it includes, each fit to stand alone."""
-        for line in requirement_lines(file.read_text(errors="replace")):
+        for line in requirement_lines(file.read_text(encoding="utf-8", errors="replace")):
             match = _INCLUDES.fullmatch(line)
             named = Path(normpath(file.parent / match[2])) if match else file
             if match is None:

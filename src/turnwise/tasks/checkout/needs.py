@@ -105,7 +105,7 @@ def _setting(file: Path, section: str, name: str) -> str:
     """A value of an INI file; "" where it has none, or is none."""
     parser = configparser.RawConfigParser(strict=False)
     try:
-        parser.read(file)
+        parser.read(file, encoding="utf-8")
         return parser.get(section, name, fallback="")
     except (configparser.Error, UnicodeDecodeError):
         return ""
@@ -114,7 +114,7 @@ def _setting(file: Path, section: str, name: str) -> str:
 def _pyproject(root: Path) -> dict[str, Any]:
     file = root / "pyproject.toml"
     try:
-        return tomllib.loads(file.read_text(errors="replace")) if file.is_file() else {}
+        return tomllib.loads(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else {}
     except tomllib.TOMLDecodeError:
         return {}
 
@@ -133,7 +133,7 @@ def is_developed(root: Path) -> bool:
 def asks_git_for_its_version(root: Path) -> bool:
     """Whether the project's build looks its version up in the repository's tags."""
     files = (root / name for name in ("setup.py", "setup.cfg", "pyproject.toml"))
-    return any(_BY_TAGS.search(file.read_text(errors="replace")) for file in files if file.is_file())
+    return any(_BY_TAGS.search(file.read_text(encoding="utf-8", errors="replace")) for file in files if file.is_file())
 
 
 def builds_with_setuptools_alone(root: Path) -> bool:

@@ -97,7 +97,11 @@ def pick_python(instance_id: str, wanted: str, root: Path, day: date) -> HostPyt
 
 def by_fitness(root: Path, day: date) -> list[str]:
     """Minor versions from the one to try first: those out on `day`, newest first, then later ones, oldest first."""
-    texts = [(root / name).read_text(errors="replace") for name in _METADATA_FILES if (root / name).is_file()]
+    texts = [
+        (root / name).read_text(encoding="utf-8", errors="replace")
+        for name in _METADATA_FILES
+        if (root / name).is_file()
+    ]
     named = {minor for text in texts for minor in _CLASSIFIER.findall(text)}
     allowed = [minor for minor in _RELEASED if all(_allows(text, minor) for text in texts)]
     out = [minor for minor in allowed if _RELEASED[minor] <= (day if minor in named else day - _SETTLED)]
@@ -132,7 +136,13 @@ def _probe(executable: Path) -> HostPython | None:
     """What a Python says of itself; None where it does not start (pyenv's shims of versions that are not there)."""
     try:
         done = subprocess.run(
-            [executable, "-I", "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False
+            [executable, "-I", "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT_S,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -75,7 +75,7 @@ class History:
         file may include, below `folder`. Paths that the commit lacks are passed over."""
         beside = {str(PurePosixPath(path).parent) for path in paths}
         listed = self.git("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit)
-        there = listed.decode(errors="replace").split("\0")
+        there = listed.decode("utf-8", "surrogateescape").split("\0")
         texts = [path for path in there if path.endswith(".txt") and str(PurePosixPath(path).parent) in beside]
         for path in {*texts, *(set(paths) & set(there))}:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)

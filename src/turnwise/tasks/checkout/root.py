@@ -1,6 +1,5 @@
 """The repository that sandboxes start from: the base commit under its own id, and no other history."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +7,7 @@ from pathlib import Path
 
 from turnwise.errors import TaskError
 from turnwise.tasks.checkout.repositories import History
-from turnwise.tasks.repository import git, start_repository
-
-_PATTERN_CHARACTERS = re.compile(r"([\\*?\[\]!# ])")
+from turnwise.tasks.repository import git, ignore, start_repository
 
 
 def check_out(history: History, commit: str, root: Path) -> list[str]:
@@ -22,11 +19,12 @@ def check_out(history: History, commit: str, root: Path) -> list[str]:
     """
     pack, missing = history.pack(commit)
     _begin(root, pack, commit)
-    (root / ".git" / "shallow").write_text(f"{commit}\n")
+    (root / ".git" / "shallow").write_text(f"{commit}\n", encoding="utf-8")
     git(root, "read-tree", commit)
     staged = [line.split("\t", 1) for line in git(root, "ls-files", "--stage", "-z").split("\0") if line]
     lost = [path for entry, path in staged if entry.split()[1] in missing]
-    git(root, "update-index", "--force-remove", "-z", "--stdin", stdin="\0".join(lost).encode())
+    names = "\0".join(lost).encode("utf-8", "surrogateescape")
+    git(root, "update-index", "--force-remove", "-z", "--stdin", stdin=names)
     git(root, "checkout-index", "--all", "--quiet", "--index")
     return lost
 
@@ -46,7 +44,7 @@ def version_told(root: Path, version: str) -> Iterator[None]:
     tag = root / ".git" / "refs" / "tags" / f"v{version}"
     if version:
         tag.parent.mkdir(exist_ok=True)
-        tag.write_text(git(root, "rev-parse", "HEAD"))
+        tag.write_text(git(root, "rev-parse", "HEAD"), encoding="utf-8")
     try:
         yield
     finally:
@@ -64,8 +62,7 @@ def settle(root: Path, base_commit: str) -> None:
     made = git(root, "ls-files", "--others", "--directory", "--no-empty-directory", "-z").split("\0")
     if git(root, "diff", "--name-only", "--no-ext-diff", base_commit, "--"):
         _begin_anew(root, base_commit)
-    with (root / ".git" / "info" / "exclude").open("a") as exclude:
-        exclude.writelines("/" + _PATTERN_CHARACTERS.sub(r"\\\1", path) + "\n" for path in made if path)
+    ignore(root, filter(None, made))
     git(root, "update-index", "-q", "--refresh")
 
 
@@ -77,11 +74,11 @@ def _begin_anew(root: Path, base_commit: str) -> None:
     _begin(root, pack, commit)
     replaced = root / ".git" / "refs" / "replace" / base_commit
     replaced.parent.mkdir(parents=True)
-    replaced.write_text(f"{commit}\n")
+    replaced.write_text(f"{commit}\n", encoding="utf-8")
     git(root, "read-tree", commit)
 
 
 def _begin(root: Path, pack: bytes, commit: str) -> None:
     start_repository(root)
     git(root, "index-pack", "--stdin", stdin=pack)
-    (root / ".git" / "refs" / "heads" / "main").write_text(f"{commit}\n")
+    (root / ".git" / "refs" / "heads" / "main").write_text(f"{commit}\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from turnwise.errors import TaskError
 from turnwise.tasks.formats.facts import dataset_of
-from turnwise.tasks.formats.fields import Row
+from turnwise.tasks.formats.fields import Row, nan_as_none
 from turnwise.tasks.formats.own import KINDS, OwnRow, row
 from turnwise.tasks.formats.pro import ProRow
 from turnwise.tasks.formats.r2e import R2ERow
@@ -61,9 +61,10 @@ FORMATS = (
 def task_of(row: Raw) -> Task:
     """The task that a row of any known format describes; `meta["format"]` names a foreign one.
 
-    Raises TaskError that names the first field at fault or, for a row of no format, those that the nearest one needs.
+    A field that is null or NaN is missing. Raises TaskError that names the first field at fault or, for a row of no
+    format, those that the nearest one needs.
     """
-    told = {name: value for name, value in row.items() if value is not None}
+    told = {name: value for name, value in nan_as_none(row).items() if value is not None}
     form = next((form for form in FORMATS if form.recognises(told)), None)
     if form is None:
         nearest = max(reversed(FORMATS), key=lambda form: form.nearness(told))

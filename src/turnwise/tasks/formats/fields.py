@@ -2,7 +2,9 @@
 
 import ast
 import json
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -15,12 +17,34 @@ _LONGEST_ID = 200  # bytes: a file's name may have 255, with what is put around 
 REVISION = "^[0-9A-Za-z][0-9A-Za-z._/^~-]*$"
 
 
+def nan_as_none(value: Any) -> Any:
+    """The content of a row with None in place of NaN, which pandas writes for a missing text.
+
+    What is nested deeper than Python can follow is given back as it is.
+
+    >>> nan_as_none({"hints_text": float("nan"), "tests": ["a", float("nan")]})
+    {'hints_text': None, 'tests': ['a', None]}
+    """
+    try:
+        return _nan_as_none(value)
+    except RecursionError:
+        return value
+
+
+def _nan_as_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _nan_as_none(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nan_as_none(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def decoded(value: object) -> object:
     """A list or mapping that stands as JSON, or as Python would print it, in a string; anything else as it is."""
     if not isinstance(value, str):
         return value
     with suppress(ValueError, RecursionError):
-        return json.loads(value)
+        return nan_as_none(json.loads(value))
     try:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:

@@ -139,7 +139,7 @@ def _merged(commits: Mapping[str, Commit], line: Sequence[Commit]) -> dict[str, 
 def _changed_files(history: History, ref: str) -> dict[str, dict[str, str]]:
     options = ("--first-parent", "-m", "-z", "--name-status", "--no-renames", f"--format={_MARK}%H")
     files: dict[str, dict[str, str]] = {}
-    words = iter(history.git("log", *options, ref, "--").decode(errors="replace").split("\0"))
+    words = iter(history.git("log", *options, ref, "--").decode(errors="surrogateescape").split("\0"))
     here: dict[str, str] = {}
     for word in words:
         status = word.strip("\n")

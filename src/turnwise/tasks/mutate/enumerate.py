@@ -60,6 +60,19 @@ def enumerate_mutants(
     return sorted(unique.values(), key=lambda m: (m.lineno, m.end_lineno, m.kind, m.mutated))
 
 
+def outermost_function(source: str, lineno: int) -> str:
+    """The qualified name of the outermost function or method that holds a line (1-based), "" where there is none.
+
+    >>> outermost_function("class C:\\n    def f(self):\\n        def g(): ...\\n", 3)
+    'C.f'
+    """
+    for qualname, function, outermost in _functions(ast.parse(source), "", None):
+        assert function.end_lineno is not None
+        if function is outermost and function.lineno <= lineno <= function.end_lineno:
+            return qualname
+    return ""
+
+
 def _functions(
     node: ast.AST, prefix: str, outermost: FunctionNode | None
 ) -> Iterator[tuple[str, FunctionNode, FunctionNode]]:
