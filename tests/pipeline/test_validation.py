@@ -84,6 +84,7 @@ def test_a_sound_task_is_admitted(gate):
         "flaky": [],
         "network": False,
         "leaks": [],
+        "variants": 4,
         "build_s": 1.5,
     }
     assert read_verdicts(gate.out) == {"small__calc-1": verdict}
@@ -303,7 +304,7 @@ def test_a_parser_that_swebench_lacks_refuses_its_row_alone(gate):
 
 
 def test_a_command_that_is_judged_by_its_log_alone_is_told(gate):
-    shell = TestRun("python -m pytest -rA tests/test_calc.py || exit 1", "parse_log_pytest")
+    shell = TestRun("sh -c 'python -m pytest -rA tests/test_calc.py'", "parse_log_pytest")
     plain, in_shell = gate.check(
         gate.task("plain", test_run=replace(shell, command="pytest -rA tests/test_calc.py")),
         gate.task("shell", test_run=shell),

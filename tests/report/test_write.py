@@ -21,7 +21,7 @@ def test_the_summary_has_the_promised_shape(finished_run):
     assert [stage["name"] for stage in summary["stages"]] == ["base", "rft", "rl-1", "rl-2"]
     assert list(summary["stages"][0]) == [
         *("name", "pass_at_1", "sem", "pass_at_k", "k", "runs", "tasks"),
-        *("submit_rate", "mean_turns", "format_error_rate"),
+        *("submit_rate", "mean_turns", "format_error_rate", "scored", "asked"),
     ]
 
 

@@ -1,5 +1,6 @@
 """Right fixes where plugins of pytest run the tests in ways of their own, in real environments with them."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from turnwise.rewards import verify
-from turnwise.tasks.checkout.bench import uv_executable
+from turnwise.tasks.checkout.bench import uv_environment, uv_executable
 from turnwise.types import Mount, TestRun, VerdictKind
 
 
@@ -61,7 +62,7 @@ def world(request, small_world, tmp_path):
     plugin, environment = PLUGINS[request.param], tmp_path / "env"
     for command in (["venv", "--python", sys.executable, environment], ["pip", "install", "--python", environment]):
         packages = ["pytest", *plugin.packages] if command[0] == "pip" else []
-        subprocess.run([uv_executable(), *command, "-q", *packages], check=True)
+        subprocess.run([uv_executable(), *command, "-q", *packages], check=True, env={**os.environ, **uv_environment()})
     files = {"tests/test_calc.py": f"import calc\n{plugin.head}\n{plugin.test}{OTHERS}"}
     task = replace(
         small_world.task,

@@ -14,6 +14,8 @@ begin() {
     git init -q --template= --object-format=$format "$state/own" || exit 1
     objects=$(theirs rev-parse --path-format=absolute --git-path objects 2>/dev/null) || objects=$work/.git/objects
     their_dir=$(theirs rev-parse --absolute-git-dir 2>/dev/null) || their_dir=$work/.git
+    # Where the environment store made the commit that stands for the base, its id is what `refs/replace` says.
+    base=$(theirs rev-parse -q --verify "refs/replace/$base^{commit}" || echo "$base")
     mkdir -p "$state/own/.git/info" "$state/own/.git/objects/info"
     printf '%s\n' "$objects" >"$state/own/.git/objects/info/alternates"
     export GIT_DIR="$state/own/.git" GIT_WORK_TREE="$work"
@@ -21,6 +23,7 @@ begin() {
         core.bigFileThreshold=2g diff.ignoreSubmodules=dirty "core.excludesFile=$their_dir/info/exclude"; do
         git config "${setting%%=*}" "${setting#*=}" || exit 1
     done
+    echo "$base" >"$state/base"
     git read-tree "$base" || exit
     cp "$GIT_DIR/index" "$state/base-index"
 }
@@ -80,6 +83,7 @@ show() {
 }
 
 if [ "$again" ]; then
+    base=$(cat "$state/base")
     cd "$work" && export GIT_DIR="$state/own/.git" GIT_WORK_TREE="$work" || exit 1
 else
     begin && take && leave_out && convert || exit
