@@ -2,7 +2,7 @@
 
 import pytest
 
-from turnwise.rewards.suite import SupervisedRun, recorded_command, suite_command, with_suite
+from turnwise.rewards.suite import Supervised, recorded_command, suite_command, with_suite
 from turnwise.types import TestRun
 
 BY_PYTEST = """
@@ -111,11 +111,11 @@ async def test_honest_tests_end_as_pytest_says(way, small_world, backend):
         await sandbox.write("/testbed/tests/test_honest.py", BY_PYTEST.encode())
         await sandbox.write("/testbed/tests/test_unit.py", BY_UNITTEST.encode())
         await sandbox.write("/tmp/secret", b"secret")
-        record, log = await SupervisedRun(b"secret", "/tmp/secret").run(sandbox, command, 60)
+        _, record = await Supervised(command, 60, b"secret", "/tmp/secret").run(sandbox)
 
-    assert record.sealed, log
+    assert record.sealed, record.log
     assert record.finished
     words = {name.rpartition("::")[2]: outcome for name, outcome in record.outcomes.items()}
-    assert {name: words[name] for name in EXPECTED} == EXPECTED, log
+    assert {name: words[name] for name in EXPECTED} == EXPECTED, record.log
     failed = {name for name, outcome in record.outcomes.items() if outcome in ("failed", "error")}
     assert all("inner" in name or "asynchronous" in name for name in failed), failed

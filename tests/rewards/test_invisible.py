@@ -5,7 +5,7 @@ import json
 import pytest
 
 from turnwise.rewards import with_suite
-from turnwise.rewards.suite import SupervisedRun, recorded_command
+from turnwise.rewards.suite import Supervised, recorded_command
 from turnwise.types import TestRun
 
 LOOKS = """\
@@ -35,9 +35,9 @@ async def test_tests_see_the_same_with_the_recorder_as_without(small_world, back
             await sandbox.write("/testbed/tests/test_it.py", LOOKS.encode())
             await sandbox.write("/tmp/secret", b"secret")
             if recorded:
-                run = SupervisedRun(b"secret", "/tmp/secret")
-                record, log = await run.run(sandbox, recorded_command(TestRun(command, "parse_log_pytest")), 60)
-                assert list(record.outcomes.values()) == ["passed"], log
+                own = recorded_command(TestRun(command, "parse_log_pytest"))
+                _, record = await Supervised(own, 60, b"secret", "/tmp/secret").run(sandbox)
+                assert list(record.outcomes.values()) == ["passed"], record.log
             else:
                 done = await sandbox.exec(f"({command}) </dev/null", 60)
                 assert done.exit_code == 0, done.output

@@ -7,7 +7,7 @@ import pytest
 from turnwise.rewards.grading import Grader
 from turnwise.rewards.judge import judge
 from turnwise.rewards.record import Record
-from turnwise.rewards.trial import AppliedPatch, Run
+from turnwise.rewards.trial import Run
 from turnwise.types import TestRun, VerdictKind
 
 ADD, DOUBLE = "tests/test_calc.py::test_add", "tests/test_calc.py::test_double"
@@ -21,7 +21,7 @@ def judged(small_world):
     task = replace(small_world.task, test_run=run)
 
     def judged(record: Record, log: str = LOG, left_out: tuple[str, ...] = ()):
-        return judge(task, Run(record, log, AppliedPatch({}, left_out)), Grader(task, run))
+        return judge(task, Run(replace(record, log=log), left_out), Grader(task, run))
 
     return judged
 

@@ -30,13 +30,13 @@ def judge(task: Task, run: Run, grader: Grader | None) -> Verdict:
     outcomes, judged = _by_record(task, run.record) if grader is None else _by_log(task, run, grader)
     spoiled = _invalid_record(run)
     judged = spoiled or judged
-    left_out = ", ".join(run.applied.left_out[:5]) + (", …" if len(run.applied.left_out) > 5 else "")
+    left_out = ", ".join(run.left_out[:5]) + (", …" if len(run.left_out) > 5 else "")
     notes = [judged.reason, f"left out of the patch, as files that steer tests: {left_out}" if left_out else ""]
     return Verdict(
         judged.kind,
         {test_id: outcomes[test_id] for test_id in task.fail_to_pass},
         {test_id: outcomes[test_id] for test_id in task.pass_to_pass},
-        run.log[-LOG_CHARS:],
+        run.record.log[-LOG_CHARS:],
         reason="; ".join(filter(None, notes)),
     )
 
@@ -48,7 +48,7 @@ def require_ended(run: Run) -> SuiteResult:
         spoiled = _Judged(VerdictKind.UNRESOLVED, "pytest was ended before its end")
     if spoiled is not None:
         raise TaskError(f"{spoiled.kind}: {spoiled.reason}")
-    return suite_result(run.record, run.log)
+    return suite_result(run.record)
 
 
 def _invalid_record(run: Run) -> _Judged | None:
@@ -80,7 +80,7 @@ def _by_record(task: Task, record: Record) -> tuple[Mapping[str, str], _Judged]:
 def _by_log(task: Task, run: Run, grader: Grader) -> tuple[Mapping[str, str], _Judged]:
     """swebench's verdict on the log, and what our record says of the tests that it accepts."""
     code = _shell_code(run.record.exit_code)
-    grade = grader.of_log(whole_log(run.log, code))
+    grade = grader.of_log(whole_log(run.record.log, code))
     if not grade.found:
         reason = f"swebench finds no sound test output in the log (exit code {code})"
         return grade.outcomes, _Judged(VerdictKind.UNRESOLVED, reason)

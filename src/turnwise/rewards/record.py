@@ -2,8 +2,7 @@
 
 import ast
 import hmac
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -14,6 +13,7 @@ from turnwise.types import TestFailure
 
 _RANK = {"passed": 0, "xfailed": 1, "skipped": 2, "failed": 3, "error": 4}
 _FAILURE = TypeAdapter(TestFailure)
+_SEAL_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,10 @@ class Record:
     A file that could not be collected has the outcome "error" under its own path. `sealed`: the record is whole, and
     nothing but the supervisor wrote it. `finished`: pytest came to its own end. `exit_code` is the command's (-N for
     signal N), None where the record is not whole. `leftover` counts processes of the tests that could not be ended.
+    `log` is what the command printed, `contents` are those of the files that the supervisor was to keep.
 
-    >>> read_record("('t.py::a', 'call', 'passed', False, False)\\n", b"").outcomes
+    >>> row = b"('t.py::a', 'call', 'passed', False, False)\\n"
+    >>> read_record(b"%d\\n%b" % (len(row), row), b"").outcomes
     {'t.py::a': 'passed'}
     """
 
@@ -36,55 +38,73 @@ class Record:
     sealed: bool = False
     leftover: int = 0
     duration_s: float = 0.0
-    log_digest: str = ""
-
-    def holds(self, log: bytes) -> bool:
-        """Whether `log` is what the command printed, unchanged."""
-        return blake2b(log, digest_size=16).hexdigest() == self.log_digest
+    log: str = ""
+    contents: Sequence[bytes] = ()
 
 
-def read_record(text: str, secret: bytes) -> Record:
-    """The record in the supervisor's lines (see turnwise_supervisor.py), sealed with `secret`.
+def read_record(content: bytes, secret: bytes) -> Record:
+    """The record in the supervisor's file (see turnwise_supervisor.py), sealed with `secret`.
 
-    A line that is no row, such as one cut short by a kill, is passed over: its test counts as missing. What is not
-    sealed is read as well, for callers to whom it matters how far a run came.
+    A line that is no row is passed over: its test counts as missing.
     """
-    body, _, last = text.rstrip("\n").rpartition("\n")
-    seal = blake2b(f"{body}\n".encode(), key=secret, digest_size=32).hexdigest()
-    sealed = hmac.compare_digest(last.encode(), json.dumps({"seal": seal}).encode())
-    rows = [row for line in text.splitlines() if (row := _row(line)) is not None]
-    end = next((row for row in reversed(rows) if isinstance(row, dict) and "exit_code" in row), {})
-    reports = [row for row in rows if isinstance(row, tuple)]
+    text, seal = content[:-_SEAL_BYTES], content[-_SEAL_BYTES:]
+    sealed = hmac.compare_digest(seal, blake2b(text, key=secret, digest_size=32).hexdigest().encode())
+    size, _, rest = (text if sealed else content).partition(b"\n")
+    lines = int(size) if size.isdigit() and len(size) < 12 else 0
+    rows = [row for line in rest[:lines].split(b"\n") if isinstance(row := _row(line), tuple)]
+    ran = next((row for row in reversed(rows) if row[:1] == ("ran",) and len(row) == 5), None)
+    reports = _Reports([row for row in rows if row is not ran])
     return Record(
-        outcomes=_outcomes(row for row in reports if len(row) == 5),
-        failures=_failures(row for row in reports if len(row) == 3),
-        exit_code=end.get("exit_code"),
-        timed_out=bool(end.get("timed_out")),
-        finished=any(row[0] == "end" for row in reports if len(row) == 2),
-        sealed=sealed,
-        leftover=end.get("leftover", 0),
-        log_digest=end.get("log", ""),
+        outcomes=reports.outcomes(),
+        failures=reports.failures(),
+        exit_code=None if ran is None else ran[1],
+        timed_out=ran is not None and ran[2],
+        finished=any(row[:1] == ("end",) for row in rows),
+        sealed=sealed and ran is not None,
+        leftover=0 if ran is None else ran[3],
+        log=rest[lines:].decode(errors="replace"),
+        contents=() if ran is None else ran[4],
     )
 
 
-def _row(line: str) -> Any:
-    """A line's value: JSON of the supervisor, or a Python literal of `turnwise_pytest`; None where it is neither."""
+def _row(line: bytes) -> Any:
+    """The value of a Python literal; None where a line is none."""
     try:
-        return json.loads(line) if line.startswith("{") else ast.literal_eval(line)
+        return ast.literal_eval(line.decode())
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None
 
 
-def _outcomes(reports: Iterable[tuple[str, str, str, bool, bool]]) -> dict[str, str]:
-    """The outcome of each test: the worst of its phases, in its last run where a plugin runs it again."""
-    outcomes: dict[str, str] = {}
-    for name, phase, outcome, expected, _ in reports:
-        word = _outcome(phase, outcome, expected)
-        if outcome == "rerun":
-            outcomes.pop(name, None)
-        elif _RANK[word] >= _RANK.get(outcomes.get(name, "passed"), 0):
-            outcomes[name] = word
-    return outcomes
+@dataclass(frozen=True)
+class _Reports:
+    """What `turnwise_pytest` sent."""
+
+    rows: Sequence[tuple[Any, ...]]
+
+    def outcomes(self) -> dict[str, str]:
+        """The outcome of each test: the worst of its phases, in its last run where a plugin runs it again."""
+        outcomes: dict[str, str] = {}
+        for row in self.rows:
+            if len(row) != 5:
+                continue
+            name, phase, outcome, expected, _ = row
+            word = _outcome(phase, outcome, expected)
+            if outcome == "rerun":
+                outcomes.pop(name, None)
+            elif _RANK[word] >= _RANK.get(outcomes.get(name, "passed"), 0):
+                outcomes[name] = word
+        return outcomes
+
+    def failures(self) -> dict[str, TestFailure]:
+        """The first failure of each test."""
+        failures: dict[str, TestFailure] = {}
+        for row in self.rows:
+            try:
+                if len(row) == 3 and row[0] == "failure":
+                    failures.setdefault(row[1], _FAILURE.validate_python(row[2]))
+            except ValidationError:  # the code under test can make a row of its own here, where nothing hangs on it
+                continue
+        return failures
 
 
 def _outcome(phase: str, outcome: str, expected: bool) -> str:
@@ -94,14 +114,3 @@ def _outcome(phase: str, outcome: str, expected: bool) -> str:
     if outcome == "failed":
         return "failed" if phase == "call" else "error"
     return "passed"
-
-
-def _failures(rows: Iterable[tuple[str, str, Any]]) -> dict[str, TestFailure]:
-    """The first failure of each test."""
-    failures: dict[str, TestFailure] = {}
-    for _, name, failure in rows:
-        try:
-            failures.setdefault(name, _FAILURE.validate_python(failure))
-        except ValidationError:  # the code under test can make a row of its own here, where nothing hangs on it
-            continue
-    return failures

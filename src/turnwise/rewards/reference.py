@@ -67,9 +67,13 @@ class Reference:
         """The files that the gold patch changes, as it leaves them. Raises SandboxError."""
         async with self._lock:
             if self._files is None:
-                async with self._backend.create(self._spec) as sandbox:
-                    self._files = (await apply_patch(self._task, self._task.patch, sandbox)).files
+                self._files = await self.files_of(self._task.patch)
             return self._files
+
+    async def files_of(self, patch: str) -> Mapping[str, bytes | None]:
+        """The files that a patch changes, as it leaves them. Raises PatchDoesNotApply, SandboxError."""
+        async with self._backend.create(self._spec) as sandbox:
+            return await apply_patch(self._task, patch, sandbox)
 
     async def outcomes(self) -> Mapping[str, str]:
         """How the hidden tests end with the gold patch, by id. Raises SandboxError."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from turnwise.rewards.command import find_pytest
 from turnwise.rewards.record import Record, read_record
 from turnwise.sandbox import Sandbox, SandboxBackend
-from turnwise.types import Mount, SandboxSpec, SuiteResult, TestRun
+from turnwise.types import ExecResult, Mount, SandboxSpec, SuiteResult, TestRun
 
 PLUGIN_DIR = "/opt/turnwise/verify"
 LOG_CHARS = 16_000
@@ -62,32 +62,28 @@ def recorded_command(run: TestRun, explain: bool = False) -> str:
     return run.command if call is None else call.replaced_by(f"{PLUGIN_DIR}/turnwise_pytest.py", option)
 
 
-class SupervisedRun:
-    """One run of a command under the supervisor.
+class Supervised:
+    """A command to be run under the supervisor, once.
 
-    The record lies at a path that cannot be guessed, and is sealed with a secret, which is the first word of the file
-    `secret_path` in the sandbox.
+    The record lies at a path that cannot be guessed, and is sealed with `secret`, which must be the first word of the
+    file `secret_path` in the sandbox. `kept` are files whose contents the record keeps as they were before it ran.
     """
 
-    def __init__(self, secret: bytes, secret_path: str) -> None:
-        self._secret, self._secret_path = secret, secret_path
-        self._results = f"/tmp/turnwise-{secrets.token_hex(16)}.jsonl"
+    def __init__(self, command: str, timeout_s: float, secret: bytes, secret_path: str, *kept: str) -> None:
+        self._secret, self._timeout_s = secret, timeout_s
+        self._results = f"/tmp/turnwise-{secrets.token_hex(16)}"
+        words = [self._results, secret_path, f"{timeout_s:g}", command, *kept]
+        self.command = f"python -I -S -B {PLUGIN_DIR}/turnwise_supervisor.py {shlex.join(words)}"
 
-    async def run(self, sandbox: Sandbox, command: str, timeout_s: float) -> tuple[Record, str]:
-        """The record, and what the command printed (what the sandbox said, where it did not start).
-
-        Raises SandboxError.
-        """
-        words = [self._results, self._secret_path, f"{timeout_s:g}", command]
-        started = f"python -I -S -B {PLUGIN_DIR}/turnwise_supervisor.py {shlex.join(words)} </dev/null 2>&1"
-        done = await sandbox.exec(started, timeout_s + GRACE_S)
-        text, log = await _read(sandbox, self._results), await _read(sandbox, f"{self._results}.log")
-        record = Record(timed_out=done.timed_out, duration_s=done.duration_s)
-        if text is not None:
-            record = replace(read_record(text.decode(errors="replace"), self._secret), duration_s=done.duration_s)
-        if log is None or not record.holds(log):
-            return replace(record, sealed=False), done.output
-        return record, log.decode(errors="replace")
+    async def run(self, sandbox: Sandbox, before: str = "") -> tuple[ExecResult, Record]:
+        """What the sandbox said, and the record; `before` are shell commands that come first. Raises SandboxError."""
+        command = f"({before} {self.command}) </dev/null 2>&1"
+        done = await sandbox.exec(command, self._timeout_s + GRACE_S)
+        try:
+            record = read_record(await sandbox.read(self._results), self._secret)
+        except FileNotFoundError:
+            record = Record(timed_out=done.timed_out, log=done.output)
+        return done, replace(record, duration_s=done.duration_s)
 
 
 async def run_suite(
@@ -105,27 +101,20 @@ async def run_suite(
     """
     secret, path = secrets.token_hex(16).encode(), f"/tmp/turnwise-{secrets.token_hex(16)}.secret"
     await sandbox.write(path, secret)
-    record, log = await SupervisedRun(secret, path).run(sandbox, suite_command(test_files, explain), timeout_s)
-    return suite_result(record, log)
+    _, record = await Supervised(suite_command(test_files, explain), timeout_s, secret, path).run(sandbox)
+    return suite_result(record)
 
 
-def suite_result(record: Record, log: str) -> SuiteResult:
+def suite_result(record: Record) -> SuiteResult:
     """A record as the result of a suite, in which an expected failure counts as passed."""
     return SuiteResult(
         outcomes={name: "passed" if word == "xfailed" else word for name, word in record.outcomes.items()},
         exit_code=1 if record.exit_code is None else record.exit_code,
-        log=log[-LOG_CHARS:],
+        log=record.log[-LOG_CHARS:],
         timed_out=record.timed_out,
         duration_s=record.duration_s,
         failures=record.failures,
     )
-
-
-async def _read(sandbox: Sandbox, path: str) -> bytes | None:
-    try:
-        return await sandbox.read(path)
-    except FileNotFoundError:
-        return None
 
 
 class FreshSuiteRunner:

@@ -7,6 +7,7 @@ gold one.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -18,7 +19,7 @@ from turnwise.rewards.normalize import normalize_patch
 from turnwise.rewards.protect import hidden_files
 from turnwise.rewards.reference import VARIANTS, Reference, References
 from turnwise.rewards.suite import with_suite
-from turnwise.rewards.trial import AppliedPatch, PatchDoesNotApply, Run, run_hidden_tests, with_newline
+from turnwise.rewards.trial import PatchDoesNotApply, Run, run_hidden_tests, with_newline
 from turnwise.rewards.tripwires import Files, Rule, chosen_rules, tripped
 from turnwise.sandbox import SandboxBackend
 from turnwise.types import SandboxSpec, SuiteResult, Task, Verdict, VerdictKind
@@ -82,36 +83,37 @@ class Verification:
         if not verdict.rewarded:
             return verdict
         reference = self._references.of(task, grader, spec)
-        return await self._doubted(task, patch, verdict, run.applied, reference)
+        return await self._doubted(task, patch, verdict, reference)
 
     async def _run(self, task: Task, patch: str, spec: SandboxSpec) -> Run:
         async with self._backend.create(with_suite(spec)) as sandbox:
             return await run_hidden_tests(task, patch, sandbox, self._timeout_s)
 
-    async def _doubted(
-        self, task: Task, patch: str, verdict: Verdict, applied: AppliedPatch, reference: Reference
-    ) -> Verdict:
+    async def _doubted(self, task: Task, patch: str, verdict: Verdict, reference: Reference) -> Verdict:
         """The verdict on a patch that resolves its task by swebench's rule, after all that training asks beside.
 
         A patch whose files are the gold patch's, byte for byte, is beyond doubt.
         """
-        if patch == task.patch or not task.patch.strip() or applied.files == await reference.files():
+        if not task.patch.strip() or _text(patch) == _text(task.patch):
+            return verdict
+        files = await reference.files_of(patch)
+        if files == await reference.files():
             return verdict
         loose = await _loose(verdict, reference)
         if loose:
             return _demoted(verdict, VerdictKind.RESOLVED_LOOSELY, loose)
-        wires = await self._tripped(task, applied, reference)
+        wires = await self._tripped(task, files, reference)
         if wires:
             return _demoted(verdict, VerdictKind.SUSPECTED, wires)
         insensitive = await _insensitive(patch, reference)
         return _demoted(verdict, VerdictKind.TAMPERING, insensitive) if insensitive else verdict
 
-    async def _tripped(self, task: Task, applied: AppliedPatch, reference: Reference) -> str:
+    async def _tripped(self, task: Task, files: Files, reference: Reference) -> str:
         """The tripwires that the patch trips and the gold patch does not, each with what it found."""
         hidden = hidden_files(task)
-        if not tripped({}, applied.files, self._rules, hidden):
+        if not tripped({}, files, self._rules, hidden):
             return ""  # whatever the files held before
-        found = await self._against_base(applied.files, reference, self._rules, hidden)
+        found = await self._against_base(files, reference, self._rules, hidden)
         if found:
             gold = await self._against_base(await reference.files(), reference, self._rules, hidden)
             found = {rule: what for rule, what in found.items() if rule not in gold}
@@ -122,6 +124,11 @@ class Verification:
         files: Files, reference: Reference, rules: Collection[Rule], hidden: Collection[str]
     ) -> dict[str, str]:
         return tripped(await reference.base_files(files), files, rules, hidden)
+
+
+def _text(patch: str) -> str:
+    """What a patch does, whoever wrote it: without the lines that name its blobs and how it was made."""
+    return re.sub(r"(?m)^(index |diff --git ).*\n", "", with_newline(patch))
 
 
 async def _grader(task: Task) -> Grader | None:

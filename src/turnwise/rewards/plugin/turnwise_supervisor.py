@@ -1,26 +1,25 @@
 """Runs the command of the tests and keeps what came of it where the code under test cannot write. Runs in the sandbox.
 
-Usage: python -I -S -B turnwise_supervisor.py RESULTS SECRET TIMEOUT_S COMMAND
+Usage: python -I -S -B turnwise_supervisor.py RESULTS SECRET TIMEOUT_S COMMAND [FILE ...]
 
 A shell runs COMMAND in a child process, for TIMEOUT_S seconds at most. Its output comes through a pipe, and so do the
 outcomes that pytest reports where COMMAND calls turnwise_pytest.py: a line each, which begins with a token of this run.
-When the command has ended, whatever it left running is killed; only then the record is written to RESULTS and the
-output to RESULTS.log, sealed with a secret that no other process has held in its memory: the file SECRET begins with
-it, and is gone before the command starts. Needs Python 3.6 or later, nothing else.
+When the command has ended, whatever it left running is killed; only then the record is written to RESULTS, sealed with
+a secret that no other process has held in its memory: the file SECRET begins with it, and is gone before the command
+starts. Needs Python 3.6 or later, nothing else.
 
-The record has a line for each report, as `turnwise_pytest` sends it, then {"exit_code": N (-N for signal N),
-"timed_out", "log": digest of the output, "leftover": number of processes that could not be ended} and {"seal": …}.
+The first line of RESULTS has the number of bytes of the record's lines, which follow: those that `turnwise_pytest` sent
+and, last, ("ran", exit code (-N for signal N), whether it timed out, number of processes that could not be ended,
+[contents of each FILE before the command ran]). Then come the command's output, and as the last 64 bytes the seal.
 """
 
 import ctypes
-import json
 import os
 import select
 import signal
 import sys
 import time
 from _blake2 import blake2b  # hashlib loads all of OpenSSL first
-from typing import Dict, List, Tuple
 
 LOG_BYTES = 64 * 1024 * 1024
 RECORD_BYTES = 256 * 1024 * 1024
@@ -29,9 +28,9 @@ REPORT_FD, TOKEN_FD = 198, 199  # the command's ends of two pipes: `turnwise_pyt
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 
 
-def supervise(results: str, secret: str, timeout_s: str, command: str) -> int:
+def supervise(results: str, secret: str, timeout_s: str, command: str, *files: str) -> int:
     """Run the command and write its sealed record; its exit code as a shell has it, 124 where it timed out."""
-    seal = _take_secret(secret)
+    seal, contents = _take_secret(secret), [_content(path) for path in files]
     _shut_in()
     token = os.urandom(16).hex().encode()
     child, reports, output, ended = _start(command, token)
@@ -41,12 +40,15 @@ def supervise(results: str, secret: str, timeout_s: str, command: str) -> int:
     status = os.waitpid(child, 0)[1]
     code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
     left = _kill_leftovers(time.monotonic() + KILL_S)
-    end = {"exit_code": code, "timed_out": timed_out, "log": blake2b(log, digest_size=16).hexdigest(), "leftover": left}
-    body = b"".join(row + b"\n" for row in rows) + json.dumps(end).encode() + b"\n"
-    mac = blake2b(body, key=seal, digest_size=32).hexdigest()
-    _write(results + ".log", log)
-    _write(results, body + json.dumps({"seal": mac}).encode() + b"\n")
+    record = b"\n".join([*rows, repr(("ran", code, timed_out, left, contents)).encode(), b""])
+    text = b"%d\n%b%b" % (len(record), record, log)
+    _write(results, text + blake2b(text, key=seal, digest_size=32).hexdigest().encode())
     return 124 if timed_out else code if code >= 0 else 128 - code
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _take_secret(path: str) -> bytes:
@@ -65,7 +67,7 @@ def _shut_in() -> None:
     library.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _start(command: str, token: bytes) -> Tuple[int, int, int, int]:
+def _start(command: str, token: bytes) -> tuple:
     """(process id, reports, output, what becomes readable when the process ends)."""
     reports, output, tokens, ended = os.pipe(), os.pipe(), os.pipe(), os.pipe()
     os.write(tokens[1], token)
@@ -91,9 +93,7 @@ def _has_ended(child: int) -> bool:
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _follow(
-    child: int, reports: int, output: int, ended: int, token: bytes, deadline: float
-) -> Tuple[List[bytes], bytes, bool]:
+def _follow(child: int, reports: int, output: int, ended: int, token: bytes, deadline: float) -> tuple:
     """The reports and the output until the child has ended, with what is in the pipes then; whether it timed out."""
     taken = {reports: bytearray(), output: bytearray()}
     limits = {reports: RECORD_BYTES, output: LOG_BYTES}
@@ -136,9 +136,9 @@ def _kill_leftovers(deadline: float) -> int:
             pass
 
 
-def _descendants() -> List[int]:
+def _descendants() -> list:
     """The living processes that descend from this one."""
-    children: Dict[int, List[int]] = {}
+    children: dict = {}
     for name in os.listdir("/proc"):
         state, parent = _stat(name) if name.isdigit() else (b"X", 0)
         if state not in b"ZX":
@@ -149,7 +149,7 @@ def _descendants() -> List[int]:
     return found
 
 
-def _stat(pid: str) -> Tuple[bytes, int]:
+def _stat(pid: str) -> tuple:
     """(state, parent) of a process; (b"X", 0) when it is gone."""
     try:
         with open("/proc/" + pid + "/stat", "rb") as file:
