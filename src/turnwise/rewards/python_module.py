@@ -46,10 +46,13 @@ class PythonModule:
         return [*_imported_modules(self.nodes), *self._looked_up]
 
     @cached_property
-    def imported(self) -> set[str]:
-        """The names that imports bind."""
-        imports = [node for node in self.nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-        return {alias.asname or alias.name.split(".")[0] for node in imports for alias in node.names}
+    def foreign(self) -> set[str]:
+        """The names that imports bind, but for those of the module's own package that have nothing to do with tests."""
+        return {name for name, module in _bound_names(self.nodes) if "test" in module or not self._is_own(module)}
+
+    def _is_own(self, module: str) -> bool:
+        package = _import_path(self.path)[0]
+        return module.startswith(".") or module.split(".")[0] == package
 
     @cached_property
     def texts(self) -> list[str]:
@@ -125,6 +128,26 @@ def _imported_modules(nodes: Collection[ast.AST]) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def _bound_names(nodes: Collection[ast.AST]) -> Iterator[tuple[str, str]]:
+    """Each name that an import binds, with what it stands for; that begins with a dot where the import is relative."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.asname or alias.name.split(".")[0], alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            yield from ((alias.asname or alias.name, f"{source}.{alias.name}") for alias in node.names)
+
+
+def _import_path(path: str) -> tuple[str, ...]:
+    """The parts of the name by which a file is imported, its folder of sources aside.
+
+    >>> _import_path("src/calc/units.py")
+    ('calc', 'units')
+    """
+    parts = PurePosixPath(path).with_suffix("").parts
+    return parts[1:] if parts[0] in ("src", "lib", "python", "test", "tests") and len(parts) > 1 else parts
+
+
 def _definitions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, str]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -151,16 +174,16 @@ def _stored(nodes: Collection[ast.AST]) -> Iterator[ast.Attribute | ast.Subscrip
 
 
 def writes_into_imports(module: PythonModule) -> Iterator[str]:
-    """Attributes of what is imported are set: `operator.eq = …`, `setattr(operator, …)`, `vars(operator)[…] = …`."""
+    """Attributes of what is foreign are set: `operator.eq = …`, `setattr(operator, …)`, `vars(operator)[…] = …`."""
     for target in _stored(module.nodes):
         owner = dotted(target.value)
-        if isinstance(target, ast.Attribute) and owner.split(".")[0] in module.imported:
+        if isinstance(target, ast.Attribute) and owner.split(".")[0] in module.foreign:
             yield f"{owner}.{target.attr} = …"
         if isinstance(target, ast.Subscript) and (owner.endswith("__dict__") or _last_name(target.value) == "vars"):
             yield f"{ast.unparse(target.value)}[…] = …"
     for node in module.nodes:
         owner = dotted(node.args[0]) if isinstance(node, ast.Call) and _last_name(node) in _SETS and node.args else ""
-        if owner.split(".")[0] in module.imported:
+        if owner.split(".")[0] in module.foreign:
             yield f"setattr({owner}, …)"
 
 
@@ -234,8 +257,7 @@ def unusual_encoding(module: PythonModule) -> Iterator[str]:
 
 def shadows_a_module(module: PythonModule) -> Iterator[str]:
     """The file lies where Python finds it before a module of that name which tests import."""
-    parts = PurePosixPath(module.path).with_suffix("").parts
-    place = parts[1:] if parts[0] in ("src", "lib", "python", "test", "tests") else parts
+    place = _import_path(module.path)
     top = place[0] if len(place) == 1 or place[1:] == ("__init__",) else ""
     if top in sys.stdlib_module_names or top in _IMPORTED_BY_TESTS:
         yield f"it is imported in the place of {top}"

@@ -48,11 +48,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Hit:
-    """Something that a rule is about, as often as a file has it."""
+    """Something that a rule is about, as often as a file has it. `body` tells apart what differs only within."""
 
     rule: str
     path: str
     what: str
+    body: str = ""
 
 
 @functools.cache
@@ -107,6 +108,9 @@ def _hits(path: str, content: bytes, rules: Collection[Rule], hidden: Collection
         found = _found(module, rule) if module is not None else ["it is no Python that can be read"] * rule.unreadable
         for what in found:
             yield Hit(rule.name, path, what)
+        for name, body in () if module is None else module.methods:
+            if name.rpartition(".")[2] in rule.methods:
+                yield Hit(rule.name, path, name, body)
 
 
 def _found(module: PythonModule, rule: Rule) -> Iterator[str]:
@@ -116,6 +120,5 @@ def _found(module: PythonModule, rule: Rule) -> Iterator[str]:
     yield from (name for name in module.modules if is_part_of(name, rule.modules))
     if rule.text is not None:
         yield from (text[:80] for text in module.texts if rule.text.search(text))
-    yield from (f"{name} {digest}" for name, digest in module.methods if name.rpartition(".")[2] in rule.methods)
     for check in rule.checks:
         yield from CHECKS[check](module)
