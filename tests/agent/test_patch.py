@@ -85,7 +85,7 @@ async def test_no_work_is_no_patch(sandbox, root):
         "git config diff.external /bin/true; git config core.worktree /tmp; git config core.bare true",
         "printf '#!/bin/sh\\nexit 1\\n' > .git/hooks/post-index-change; chmod +x .git/hooks/post-index-change",
         "git config core.sparseCheckout true; echo /none > .git/info/sparse-checkout",
-        "mkdir -p __pycache__ && touch __pycache__/a.cpython-311.pyc b.pyc c.log",
+        "mkdir -p __pycache__ && touch __pycache__/a.cpython-311.pyc b.pyc c.log .turnwise-edit-41",
     ],
 )
 async def test_the_change_is_taken_whatever_was_done_to_git(sandbox, root, meddling):

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 from turnwise.agent.config import AgentConfig
@@ -99,25 +100,26 @@ class _Taking:
     workdir: str
 
     async def take(self, max_bytes: int) -> Work:
-        attributes, size = _AS_THEY_ARE, await self._run(_AS_THEY_ARE)
-        converted = list(_conversions(await self._read("attributes")))
+        attributes, taken = _AS_THEY_ARE, await self._run(_AS_THEY_ARE)
+        converted = list(_conversions(await self._read_if("attributes", taken)))
         if converted:
             try:
-                size = await self._run("\n".join([_AS_THEY_ARE, *converted]))
+                taken = await self._run("\n".join([_AS_THEY_ARE, *converted]))
                 attributes = "\n".join([_AS_THEY_ARE, *converted])
             except _NoPatch:  # bytes that are not in the encoding that the attributes name
-                size = await self._run(_AS_THEY_ARE)
-        left_out = _named(await self._read("left-out"))
-        if size > max_bytes:
-            too_long = f"the whole patch: {size:,} bytes, where agent.max_patch_bytes is {max_bytes:,}"
+                taken = await self._run(_AS_THEY_ARE)
+        left_out = _named(await self._read_if("left-out", taken))
+        if taken.size > max_bytes:
+            too_long = f"the whole patch: {taken.size:,} bytes, where agent.max_patch_bytes is {max_bytes:,}"
             return Work("", (too_long, *left_out))
-        return Work(await self._text(attributes), left_out)
+        return Work(await self._text(attributes) if taken.size else "", left_out)
 
     async def _text(self, attributes: str) -> str:
         patch = await self._read("patch")
         if not _is_text(patch):
+            await self._run(attributes, again="names")
             for binary in (_not_text(patch, await self._read("names")), [_ALL_BINARY]):
-                await self._run("\n".join([attributes, *binary]), again=True)
+                await self._run("\n".join([attributes, *binary]), again="again")
                 patch = await self._read("patch")
                 if _is_text(patch):
                     break
@@ -125,16 +127,20 @@ class _Taking:
                 raise _NoPatch("git does not write it as text")
         return patch.decode("utf-8")
 
-    async def _run(self, attributes: str, again: bool = False) -> int:
-        """Run the script; the patch's size in bytes."""
-        arguments = (self.workdir, self.base, STATE, attributes, "again" if again else "")
+    async def _run(self, attributes: str, again: str = "") -> "_Taken":
+        """Run the script."""
+        arguments = (self.workdir, self.base, STATE, attributes, again)
         script = f"set -- {shlex.join(arguments)}\n{_script()}"
         done = await self.sandbox.run_apart(script, _TIMEOUT_S)
         if done.exit_code in _KILLED:
             done = await self.sandbox.run_apart(script, _TIMEOUT_S)
         if done.exit_code in _KILLED:
             raise SandboxError("git was killed twice while the patch was taken; give the sandbox more memory")
-        return _size(done)
+        return _taken(done)
+
+    async def _read_if(self, name: str, taken: "_Taken") -> bytes:
+        """An empty file is not read, for each that is costs as much as a command."""
+        return await self._read(name) if name in taken.others else b""
 
     async def _read(self, name: str) -> bytes:
         try:
@@ -143,15 +149,25 @@ class _Taking:
             raise _NoPatch(f"{error} is gone") from error
 
 
+@cache
 def _script() -> str:
     return (resources.files("turnwise.agent") / "take_patch.sh").read_text("utf-8")
 
 
-def _size(done: ExecResult) -> int:
+@dataclass(frozen=True)
+class _Taken:
+    """What the script wrote: the patch's size in bytes, and which other files are not empty."""
+
+    size: int
+    others: tuple[str, ...]
+
+
+def _taken(done: ExecResult) -> _Taken:
     last = done.output.strip().splitlines()[-1:]
-    if done.exit_code != 0 or not last or not last[0].strip().isdecimal():
+    size, *others = last[0].split() if last else [""]
+    if done.exit_code != 0 or not size.isdecimal():
         raise _NoPatch(last[0] if last else f"exit status {done.exit_code}")
-    return int(last[0])
+    return _Taken(int(size), tuple(others))
 
 
 def _fields(listing: bytes) -> list[bytes]:
