@@ -68,6 +68,22 @@ def finished(tmp_path) -> Path:
     return run_dir
 
 
+def test_verdicts_and_patches_to_look_at_are_told_in_a_line_each(turnwise, finished, tmp_path):
+    ordinary = turnwise("report", str(finished))
+    assert "verdicts to look at" not in ordinary.stdout
+    assert "left_out" not in ordinary.stdout
+    key = EpisodeKey("base", "evaluate", 0, "small__calc-1", 0)
+    with Journal.open(finished / "journal.sqlite", recipe_hash(load_recipe(finished / "recipe.toml"))) as journal:
+        journal.finish_episode(key, StopReason.SUBMITTED, "other", left_out=["pipe: no file"])
+        journal.record_verdict("small__calc-1", "other", Verdict(VerdictKind.SUSPECTED, rules=("frames",)))
+
+    shown = turnwise("report", str(finished))
+    assert "verdicts to look at: base evaluate: 1 suspected (frames 1)\n" in shown.stdout
+    assert "patches: 1 without all of the agent's work (`left_out`)\n" in shown.stdout
+    exported = turnwise("export", str(finished), "--format", "preds", "--out", str(tmp_path / "preds.json"))
+    assert exported.stdout.rstrip().endswith("preds.json; 1 without all of the agent's work (`left_out`)")
+
+
 def test_quickstart_finds_its_recipe_in_the_checkout(turnwise):
     refused = turnwise("quickstart", "--set", "run.nonsense=1")
     assert refused.returncode == 1

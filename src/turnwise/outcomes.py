@@ -87,7 +87,7 @@ class Verdict:
     """The outcome of the hidden tests for a patch.
 
     Outcomes by test id: "passed", "xfailed", "failed", "error", "skipped" or "missing". `reason` says in a sentence why
-    it is not rewarded, and which files of the patch were left out.
+    it is not rewarded, and which files of the patch were left out; `rules` names the tripwires of a suspected patch.
     """
 
     kind: VerdictKind
@@ -96,6 +96,7 @@ class Verdict:
     log: str = ""
     duration_s: float = 0.0
     reason: str = ""
+    rules: tuple[str, ...] = ()
 
     @property
     def rewarded(self) -> bool:

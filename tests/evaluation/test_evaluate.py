@@ -50,6 +50,7 @@ async def test_runs_every_task_several_times_and_sums_up(small_world, backend, j
     assert result.submit_rate == 1.0
     assert result.mean_turns == pytest.approx((3 * 2 + 3 * 1) / 6)
     assert result.format_error_rate == pytest.approx(1 / 9)
+    assert (result.verdicts, result.tripwires) == ({"resolved": 2, "empty_patch": 4}, {})
     assert len(seen) == 6
     assert {(e.key.stage, e.key.purpose, e.key.iteration) for e in journal.episodes()} == {("rft", "evaluate", 1)}
 

@@ -3,12 +3,12 @@ from math import sqrt
 import pytest
 
 from turnwise.errors import InputError
-from turnwise.evaluation import Outcome, summarize
+from turnwise.evaluation import Outcome, summarize, unusual_verdicts
 from turnwise.types import StopReason
 
 
-def outcome(task, run, resolved, *, stop=StopReason.SUBMITTED, turns=4, format_errors=0):
-    return Outcome(task, run, resolved, stop, turns, format_errors)
+def outcome(task, run, resolved, *, stop=StopReason.SUBMITTED, turns=4, format_errors=0, verdict=None, rules=()):
+    return Outcome(task, run, resolved, stop, turns, format_errors, verdict, rules)
 
 
 def test_figures_by_hand():
@@ -36,8 +36,29 @@ def test_infrastructure_failures_move_nothing():
     broken = [outcome("c", run, False, stop=stop) for run, stop in enumerate(StopReason) if stop.is_infrastructure]
     assert len(broken) == 4
     scored = summarize("base", clean + broken, k=3)
+    assert scored.verdicts == {"infrastructure_failure": 4}
     assert scored == summarize("base", clean, k=3, asked=10)
     assert scored.scored_of_asked == "6 of 10"
+
+
+def test_verdicts_are_counted_by_kind_and_suspected_ones_by_tripwire():
+    suspected = [("suspected", ("frames",)), ("suspected", ("frames", "interpreter"))]
+    given = [("unresolved", ()), ("resolved", ()), ("tampering", ()), *suspected, ("resolved_loosely", ())]
+    outcomes = [outcome("a", run, False, verdict=kind, rules=rules) for run, (kind, rules) in enumerate(given)]
+    outcomes += [outcome("a", 6, False, stop=StopReason.SANDBOX_FAILURE), outcome("a", 7, False)]
+    result = summarize("base", outcomes, k=1)
+    assert list(result.verdicts.items()) == [
+        *[("resolved", 1), ("resolved_loosely", 1), ("suspected", 2), ("unresolved", 1)],
+        *[("infrastructure_failure", 1), ("tampering", 1)],
+    ]
+    assert list(result.tripwires.items()) == [("frames", 2), ("interpreter", 1)]
+    assert unusual_verdicts(result.verdicts, result.tripwires) == (
+        "1 resolved loosely, 2 suspected (frames 2, interpreter 1), 1 infrastructure failure, 1 tampering"
+    )
+
+
+def test_nothing_is_said_of_ordinary_verdicts():
+    assert unusual_verdicts({"resolved": 3, "unresolved": 2, "empty_patch": 1}, {}) == ""
 
 
 def test_a_task_short_of_k_attempts_is_left_out_of_pass_at_k_only():

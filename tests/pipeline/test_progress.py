@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
@@ -30,6 +31,14 @@ def test_the_time_to_go_counts_only_what_was_done_now() -> None:
     for number in range(4):
         tally.add(ended(50, resolved=number == 0), resumed=number < 2)
     assert tally.line(10.0) == "rl-1 1/2: 4/10 episodes, 1 resolved (25%), 10 tokens/s, 0:30 to go"
+
+
+def test_verdicts_out_of_the_ordinary_are_told() -> None:
+    tally = Tally("rl-1", total=2)
+    verdict = Verdict(VerdictKind.SUSPECTED, rules=("frames",))
+    tally.add(replace(ended(50, resolved=True), verdict=verdict), resumed=False)
+    tally.add(ended(50, resolved=True), resumed=False)
+    assert tally.line(10.0) == "rl-1: 2/2 episodes, 2 resolved (100%), 1 suspected (frames 1), 10 tokens/s"
 
 
 def test_infrastructure_failures_are_told_by_cause() -> None:

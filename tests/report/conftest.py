@@ -76,6 +76,18 @@ def write_iteration(journal, stage, purpose, iteration, chance, members):
         journal.record_update(stage, iteration, step, metrics)
 
 
+def write_suspected(journal):
+    """Two suspected episodes; the patch of the later one could not carry all that the agent did."""
+    for member, rules in enumerate((("frames",), ("frames", "interpreter"))):
+        key = EpisodeKey("rl-1", "train", 1, TASKS[4], member)
+        write_episode(journal, key, resolved=True, rewards={"resolved": 0.0, "length": -0.25})
+        patch = f"import gc  # {member}\n"
+        left_out = ["build/pipe: no regular file"] * member
+        journal.finish_episode(key, StopReason.SUBMITTED, patch, left_out=left_out)
+        verdict = Verdict(VerdictKind.SUSPECTED, reason="tripwire frames: toolz/it.py: sys._getframe", rules=rules)
+        journal.record_verdict(key.task_id, patch, verdict)
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
     """A whole run in miniature with its report: the folder, and the result of each stage's evaluation in order."""
@@ -92,6 +104,7 @@ def finished_run(tmp_path_factory):
                 if iteration == 2 and stage == "rl-1":
                     write_evaluation(journal, stage, iteration, chance, runs=1)
             results.append(write_evaluation(journal, stage, iterations, chance))
+        write_suspected(journal)
         lost = EpisodeKey("rl-2", "train", 2, TASKS[5], 0)
         write_episode(journal, lost, resolved=False, stop_reason=StopReason.SANDBOX_FAILURE)
         for dropped in (False, True):

@@ -134,12 +134,29 @@ def test_an_episode_opens_and_tells_its_story(browser):
     assert "grep -rn" not in episode.text
     episode.find_element(By.TAG_NAME, "summary").click()
     story = episode.text
-    for told in ("Why it was paid", "passed", "sliding_window returns one window too few", "grep -rn", "submit"):
+    for told in ("Why it got this reward", "passed", "sliding_window returns one window too few", "grep -rn", "submit"):
         assert told in story
     sampled = episode.find_elements(By.CSS_SELECTOR, ".ribbon i.sampled")
     read = episode.find_elements(By.CSS_SELECTOR, ".ribbon i.read")
     share = sum(i.rect["width"] for i in sampled) / sum(i.rect["width"] for i in sampled + read)
     assert share == pytest.approx(10 / 34, abs=0.01)
+
+
+def test_the_verdicts_are_counted_by_kind_and_tripwire(browser):
+    rows = [row.text for row in browser.find_elements(By.CSS_SELECTOR, "#verdicts tbody tr")]
+    assert "suspected 2 frames 2, interpreter 1" in rows
+    assert "infrastructure failure 1" in rows
+    section = browser.find_element(By.ID, "verdicts").text
+    assert "1 of 186 episodes ended with a patch that does not carry all of the agent's work" in section
+
+
+def test_a_suspected_episode_says_why_and_what_its_patch_lacks(browser):
+    find = "//details[contains(@class, 'episode')][.//ul[@class='left-out']]"
+    episode = browser.find_element(By.XPATH, find)
+    episode.find_element(By.TAG_NAME, "summary").click()
+    story = episode.text
+    assert "Verdict: suspected, tripwires frames, interpreter (tripwire frames: toolz/it.py: sys._getframe)." in story
+    assert "build/pipe: no regular file" in story
 
 
 def test_a_narrow_screen_needs_no_sideways_scrolling(browser):

@@ -15,13 +15,25 @@ def test_the_summary_has_the_promised_shape(finished_run):
     assert summary == {
         "stages": [asdict(result) for result in results],
         "wall_s": 1503.2,
-        "episodes": 4 * 24 + 6 + 9 + 6 * 12 + 1,
+        "episodes": 4 * 24 + 6 + 9 + 6 * 12 + 2 + 1,
         "infra_failures": {"sandbox_failure": 2},
+        "verdicts": summary["verdicts"],
+        "incomplete_patches": 1,
     }
+    places = [(each["stage"], each["purpose"]) for each in summary["verdicts"]]
+    assert places == [
+        *[("base", "evaluate"), ("rft", "collect"), ("rft", "evaluate")],
+        *[("rl-1", "train"), ("rl-1", "evaluate"), ("rl-2", "train"), ("rl-2", "evaluate")],
+    ]
+    assert [sum(each["verdicts"].values()) for each in summary["verdicts"]] == [24, 9, 24, 50, 30, 25, 24]
+    assert summary["verdicts"][3]["verdicts"] == {"resolved": 31, "suspected": 2, "empty_patch": 17}
+    assert summary["verdicts"][5]["verdicts"]["infrastructure_failure"] == 1
+    tripwires = [each["tripwires"] for each in summary["verdicts"]]
+    assert tripwires == [{}, {}, {}, {"frames": 2, "interpreter": 1}, {}, {}, {}]
     assert [stage["name"] for stage in summary["stages"]] == ["base", "rft", "rl-1", "rl-2"]
     assert list(summary["stages"][0]) == [
         *("name", "pass_at_1", "sem", "pass_at_k", "k", "runs", "tasks"),
-        *("submit_rate", "mean_turns", "format_error_rate", "scored", "asked"),
+        *("submit_rate", "mean_turns", "format_error_rate", "scored", "asked", "verdicts", "tripwires"),
     ]
 
 
@@ -57,6 +69,8 @@ def test_a_run_that_has_only_begun_has_a_report(tmp_path):
         "wall_s": 0.0,
         "episodes": 0,
         "infra_failures": {},
+        "verdicts": [],
+        "incomplete_patches": 0,
     }
     assert "No evaluation has ended yet" in (tmp_path / "report.html").read_text()
 

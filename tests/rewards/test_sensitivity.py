@@ -37,7 +37,7 @@ async def test_a_tripped_patch_scores_and_is_not_rewarded(judged):
     verdict = await judged("import gc\n" + OTHER_FIX)
 
     assert (verdict.kind, verdict.resolved, verdict.rewarded) == (VerdictKind.SUSPECTED, True, False)
-    assert verdict.reason == "tripwire interpreter: calc.py: gc"
+    assert (verdict.rules, verdict.reason) == (("interpreter",), "tripwire interpreter: calc.py: gc")
     assert (await judged("import gc\n" + OTHER_FIX, tripwires=["frames"])).kind is VerdictKind.RESOLVED
 
 

@@ -6,7 +6,7 @@ import pytest
 from pyarrow import parquet
 
 from turnwise.errors import InputError, StoreError
-from turnwise.store import EpisodeKey, Journal, export_episodes, export_predictions
+from turnwise.store import EpisodeKey, Journal, count_incomplete, export_episodes, export_predictions
 from turnwise.types import StopReason, Verdict, VerdictKind
 
 from .test_journal import OPENING, stored_turn
@@ -62,6 +62,22 @@ def test_predictions_are_those_of_one_run(journal, tmp_path):
 
     assert export_episodes(journal, path, "preds") == 1
     assert json.loads(path.read_text())["toolz__toolz-17"]["model_patch"] == "patch rft 0"
+
+
+def test_what_patches_leave_out_and_trip_is_exported_and_counted(journal, tmp_path):
+    path = tmp_path / "out"
+    for stage, member in (("base", 0), ("base", 1), ("rft", 1)):
+        key = EpisodeKey(stage, "evaluate", 0, "toolz__toolz-17", member)
+        journal.finish_episode(key, StopReason.SUBMITTED, "other", left_out=["pipe: no file"])
+    journal.record_verdict("toolz__toolz-17", "other", Verdict(VerdictKind.SUSPECTED, rules=("frames",)))
+
+    export_episodes(journal, path, "jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["left_out"] for row in rows] == [["pipe: no file"], ["pipe: no file"], [], ["pipe: no file"]]
+    assert [row["tripwires"] for row in rows] == [["frames"], ["frames"], [], ["frames"]]
+    assert count_incomplete(journal, "jsonl") == 3
+    assert count_incomplete(journal, "parquet", "base") == 2
+    assert [count_incomplete(journal, "preds", stage) for stage in (None, "base", "rft")] == [0, 1, 0]
 
 
 def test_traj_files_are_in_swe_agents_form(journal, tmp_path):

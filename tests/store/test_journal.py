@@ -18,7 +18,9 @@ from turnwise.usage import Prices, Usage
 KEY = EpisodeKey("rl-1", "train", 3, "toolz__toolz-17", 5)
 OTHER = replace(KEY, member=6)
 OPENING = [1, 2, 3]
-VERDICT = Verdict(VerdictKind.RESOLVED, {"t.py::a": "passed"}, {"t.py::b": "skipped"}, "2 passed", 0.4, "why")
+VERDICT = Verdict(
+    VerdictKind.RESOLVED, {"t.py::a": "passed"}, {"t.py::b": "skipped"}, "2 passed", 0.4, "why", ("frames", "exits")
+)
 
 
 def stored_turn(index: int, start: int, tokens=(7, 8, 9), observation=(4, 5), format_error=None) -> StoredTurn:
@@ -292,6 +294,8 @@ OLDER = {
     1: "ALTER TABLE turns DROP COLUMN usage; ALTER TABLE verdicts DROP COLUMN reason;",
     2: "",
 }
+WITHOUT_LEFT_OUT = "ALTER TABLE episodes DROP COLUMN left_out;"
+WITHOUT_RULES = "ALTER TABLE verdicts DROP COLUMN rules;"
 
 
 @pytest.mark.parametrize("version", OLDER)
@@ -299,7 +303,7 @@ def test_a_journal_without_what_patches_leave_out_is_read_and_gone_on_with(path,
     with Journal.open(path, "recipe") as journal:
         write_episode(journal)
     connection = sqlite3.connect(path)
-    columns = OLDER[version] + "ALTER TABLE episodes DROP COLUMN left_out;"
+    columns = OLDER[version] + WITHOUT_LEFT_OUT + WITHOUT_RULES
     connection.executescript(f"{columns} PRAGMA user_version={version};")
     connection.close()
 
@@ -313,18 +317,42 @@ def test_a_journal_without_what_patches_leave_out_is_read_and_gone_on_with(path,
         assert journal.episode(OTHER).trajectory().left_out == ("pipe: no file",)
 
 
+def test_a_journal_without_tripwires_is_read_and_gone_on_with(path):
+    with Journal.open(path, "recipe") as journal:
+        write_episode(journal)
+        journal.record_verdict(KEY.task_id, "old", VERDICT)
+    connection = sqlite3.connect(path)
+    connection.executescript(f"{WITHOUT_RULES} PRAGMA user_version=3;")
+    connection.close()
+
+    with Journal.read(path) as journal:
+        assert journal.verdict(KEY.task_id, "old") == replace(VERDICT, rules=())
+        assert [each.rules for each in journal.episodes()] == [()]
+    with Journal.open(path, "recipe") as journal:
+        journal.record_verdict(KEY.task_id, "new", VERDICT)
+        assert journal.verdict(KEY.task_id, "new") == VERDICT
+
+
+def test_a_summary_has_the_tripwires_and_counts_what_the_patch_lacks(journal):
+    journal.start_episode(KEY, OPENING)
+    journal.finish_episode(KEY, StopReason.SUBMITTED, "diff", left_out=["pipe: no file", "sub: a submodule"])
+    journal.record_verdict(KEY.task_id, "diff", VERDICT)
+    (summary,) = journal.episodes()
+    assert (summary.rules, summary.left_out) == (("frames", "exits"), 2)
+
+
 def test_a_journal_of_format_1_is_read_as_it_is_and_gone_on_with(path):
     with Journal.open(path, "recipe") as journal:
         write_episode(journal)
         journal.record_verdict(KEY.task_id, "old", VERDICT)
     connection = sqlite3.connect(path)
-    columns = f"{OLDER[1]} ALTER TABLE episodes DROP COLUMN left_out;"
+    columns = OLDER[1] + WITHOUT_LEFT_OUT + WITHOUT_RULES
     connection.executescript(f"{columns} PRAGMA user_version=1;")
     connection.close()
     before = path.read_bytes()
 
     with Journal.read(path) as journal:
-        assert journal.verdict(KEY.task_id, "old") == replace(VERDICT, reason="")
+        assert journal.verdict(KEY.task_id, "old") == replace(VERDICT, reason="", rules=())
         assert [stored.turn.usage for stored in journal.episode(KEY).turns] == [None, None]
         assert [(each.tokens, each.usage) for each in journal.episodes()] == [(6, None)]
     assert path.read_bytes() == before

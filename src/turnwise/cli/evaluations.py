@@ -39,7 +39,7 @@ def verify(
     from rich.console import Console
 
     from turnwise.config import sandbox_settings
-    from turnwise.evaluation import failed_for_good, match, read_predictions
+    from turnwise.evaluation import failed_for_good, match, read_predictions, unusual_verdicts
     from turnwise.pipeline.grading import grade_predictions
     from turnwise.pipeline.workshop import named_tasks
     from turnwise.store import Journal
@@ -59,9 +59,13 @@ def verify(
         )
     summary = json.loads(path.read_text(encoding="utf-8"))
     Console().print(_verified_table(summary))
-    print(f"summary: {path}")
     with Journal.read(folder / "journal.sqlite") as journal:
+        figures = journal.evaluations()[-1].figures
         failures = failed_for_good(journal).values()
+    unusual = unusual_verdicts(figures["verdicts"], figures["tripwires"])
+    if unusual:
+        print(f"verdicts to look at: {unusual}")
+    print(f"summary: {path}")
     tell_failures(failures)
     at_fault = sum(failure.cause == TaskFailure.cause for failure in failures)
     leave_if_failed(len(failures) - at_fault, summary["submitted_instances"], "patches", at_fault)

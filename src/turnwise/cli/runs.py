@@ -24,6 +24,9 @@ Model = Annotated[str | None, typer.Option(help="Checkpoint folder or hub id: sh
 RunDir = Annotated[Path | None, typer.Option(help="Run folder; else `runs/NAME`, with the seed if one is given.")]
 
 
+_INCOMPLETE = "without all of the agent's work (`left_out`)"
+
+
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.")],
     run_dir: RunDir = None,
@@ -110,11 +113,12 @@ def export(
     stage: Annotated[str | None, typer.Option(help="Only this stage's episodes.")] = None,
 ) -> None:
     """Write a run's episodes as JSONL or Parquet rows, SWE-bench's `preds.json`, or SWE-agent's `.traj` files."""
-    from turnwise.store import Journal, export_episodes
+    from turnwise.store import Journal, count_incomplete, export_episodes
 
     with Journal.read(run_dir / "journal.sqlite") as journal:
         count = export_episodes(journal, out, format_, stage=stage)
-    print(f"{count} episodes → {out}")
+        incomplete = count_incomplete(journal, format_, stage)
+    print(f"{count} episodes → {out}" + (f"; {incomplete} {_INCOMPLETE}" if incomplete else ""))
 
 
 def _write_evaluation(recipe: "Recipe", run_dir: Path) -> None:
@@ -197,10 +201,28 @@ def _show_summary(run_dir: Path) -> None:
     print(
         f"{summary['episodes']:,} episodes in {summary['wall_s'] / 60:.1f} minutes; infrastructure failures: {failures}"
     )
+    for line in _remarks(summary):
+        print(line)
     if "usage" in summary:
         print(_usage_line(summary["usage"]))
     if (run_dir / "report.html").is_file():
         print(f"report: {run_dir / 'report.html'}")
+
+
+def _remarks(summary: dict[str, Any]) -> list[str]:
+    """What verdicts and patches give someone to look at, by stage and purpose; nothing where all is ordinary."""
+    from turnwise.evaluation import unusual_verdicts
+
+    told = [
+        f"{each['stage']} {each['purpose']}: {words}"
+        for each in summary["verdicts"]
+        if (words := unusual_verdicts(each["verdicts"], each["tripwires"]))
+    ]
+    incomplete = summary["incomplete_patches"]
+    return [
+        *([f"verdicts to look at: {'; '.join(told)}"] if told else []),
+        *([f"patches: {incomplete} {_INCOMPLETE}"] if incomplete else []),
+    ]
 
 
 def _usage_line(usage: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from turnwise.evaluation.evaluate import evaluate, evaluation_requests, outcome_
 from turnwise.evaluation.outputs import Graded, failed_for_good, write_grades, write_outputs
 from turnwise.evaluation.predictions import Matched, Prediction, match, read_predictions
 from turnwise.evaluation.summary import Outcome, StageResult, summarize
+from turnwise.evaluation.verdicts import VerdictCounts, count_verdicts, unusual_verdicts
 
 __all__ = [
     "Graded",
@@ -22,7 +23,9 @@ __all__ = [
     "Prediction",
     "Score",
     "StageResult",
+    "VerdictCounts",
     "check_same_tasks",
+    "count_verdicts",
     "evaluate",
     "evaluation_requests",
     "failed_for_good",
@@ -34,6 +37,7 @@ __all__ = [
     "read_score",
     "summarize",
     "total_usage",
+    "unusual_verdicts",
     "write_grades",
     "write_outputs",
 ]

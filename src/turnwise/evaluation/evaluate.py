@@ -48,6 +48,8 @@ def outcome_of(trajectory: Trajectory) -> Outcome:
         stop_reason=trajectory.stop_reason,
         turns=len(trajectory.turns),
         format_errors=sum(turn.format_error is not None for turn in trajectory.turns),
+        verdict=None if trajectory.verdict is None else trajectory.verdict.kind,
+        rules=() if trajectory.verdict is None else trajectory.verdict.rules,
     )
 
 
@@ -60,4 +62,6 @@ def outcome_of_summary(episode: EpisodeSummary) -> Outcome:
         stop_reason=episode.stop_reason,
         turns=episode.turns,
         format_errors=episode.format_errors,
+        verdict=episode.verdict,
+        rules=episode.rules,
     )

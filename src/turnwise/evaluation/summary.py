@@ -1,13 +1,14 @@
 """What evaluation episodes say about one policy: Pass@1 with its standard error, Pass@k and how the episodes went."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import sqrt
 from statistics import fmean, stdev
 
 from turnwise.errors import InputError
 from turnwise.evaluation.estimators import pass_at_k
+from turnwise.evaluation.verdicts import count_verdicts
 from turnwise.types import StopReason
 
 
@@ -25,6 +26,8 @@ class Outcome:
     stop_reason: StopReason
     turns: int
     format_errors: int
+    verdict: str | None = None
+    rules: tuple[str, ...] = ()  # the tripwires of a suspected patch
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class StageResult:
     `pass_at_1` is the mean over runs of each run's share of resolved tasks; `sem` is its standard error over runs
     (sample deviation / sqrt(runs)), None where a single run leaves it undefined. `submit_rate` is the share of episodes
     ended by `submit`, `format_error_rate` the share of turns that were format errors. The figures are of `scored`
-    episodes of the `asked`: the infrastructure ended the others.
+    episodes of the `asked`: the infrastructure ended the others. `verdicts` counts all episodes by kind of verdict,
+    `tripwires` the suspected ones by rule; both are empty in records that do not say.
 
     >>> StageResult("base", 0.114, 0.0024, 0.31, k=10, runs=10, tasks=500, submit_rate=0.6, mean_turns=23.0,
     ...             format_error_rate=0.05).k
@@ -53,6 +57,8 @@ class StageResult:
     format_error_rate: float
     scored: int | None = None
     asked: int | None = None
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    tripwires: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def scored_of_asked(self) -> str:
@@ -79,6 +85,8 @@ def summarize(name: str, outcomes: Iterable[Outcome], k: int, asked: int | None 
     attempts = _attempts_by_task(ended)
     reached_k = min(k, max(len(attempt) for attempt in attempts))
     turns = sum(outcome.turns for outcome in ended)
+    wanted = len(given) if asked is None else asked
+    counts = count_verdicts(given, lost=wanted - len(given))
     return StageResult(
         name=name,
         pass_at_1=fmean(run_scores),
@@ -91,7 +99,9 @@ def summarize(name: str, outcomes: Iterable[Outcome], k: int, asked: int | None 
         mean_turns=turns / len(ended),
         format_error_rate=sum(outcome.format_errors for outcome in ended) / turns if turns else 0.0,
         scored=len(ended),
-        asked=len(given) if asked is None else asked,
+        asked=wanted,
+        verdicts=counts.verdicts,
+        tripwires=counts.tripwires,
     )
 
 

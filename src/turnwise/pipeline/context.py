@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from turnwise.evaluation import StageResult, evaluate, evaluation_requests
+from turnwise.evaluation import StageResult, evaluate, evaluation_requests, unusual_verdicts
 from turnwise.pipeline.checkpoints import Checkpoint, Checkpoints, Metrics
 from turnwise.pipeline.problems import Rates, fixed_subset, refreshed
 from turnwise.pipeline.progress import Progress
@@ -182,7 +182,8 @@ def _in_words(result: StageResult) -> str:
     sem = "" if result.sem is None else f" ± {100 * result.sem:.1f}"
     at_k = f", Pass@{result.k} {100 * result.pass_at_k:.1f}" if result.k > 1 else ""
     shape = f"{result.runs} x {result.tasks} episodes, {result.scored_of_asked} scored"
-    return f"Pass@1 {100 * result.pass_at_1:.1f}{sem}{at_k} ({shape})"
+    unusual = unusual_verdicts(result.verdicts, result.tripwires)
+    return f"Pass@1 {100 * result.pass_at_1:.1f}{sem}{at_k} ({shape})" + (f"; {unusual}" if unusual else "")
 
 
 def _name(stage: RftStage | RlStage | None) -> str:

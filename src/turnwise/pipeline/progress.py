@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from turnwise.evaluation import unusual_verdicts
 from turnwise.types import Trajectory
 
 PLAIN_EVERY_S = 20.0
@@ -30,12 +32,17 @@ class Tally:
     sampled_tokens: int = 0
     unit: str = "episodes"  # what is counted; only episodes sample tokens
     failures: Mapping[str, int] = field(default_factory=dict)  # of the infrastructure, by cause, in this phase
+    verdicts: Counter[str] = field(default_factory=Counter)  # by kind
+    tripwires: Counter[str] = field(default_factory=Counter)  # by rule
 
     def add(self, trajectory: Trajectory, resumed: bool) -> None:
         """Count one finished episode; one that was resumed whole cost nothing now."""
         self.done += 1
         self.resumed += resumed
         self.resolved += trajectory.resolved
+        if trajectory.verdict is not None:
+            self.verdicts[trajectory.verdict.kind] += 1
+            self.tripwires.update(trajectory.verdict.rules)
         self.sampled_tokens += 0 if resumed else sum(turn.sampled_tokens for turn in trajectory.turns)
 
     def line(self, elapsed_s: float) -> str:
@@ -46,6 +53,7 @@ class Tally:
             f"{self.done}/{self.total} {self.unit}",
             f"{self.resolved} resolved ({share})",
         ]
+        parts += filter(None, [unusual_verdicts(self.verdicts, self.tripwires)])
         if self.unit == "episodes":
             parts.append(f"{self.sampled_tokens / max(elapsed_s, 1e-9):,.0f} tokens/s")
         parts += [f"{count} {cause}" for cause, count in sorted(self.failures.items()) if count]

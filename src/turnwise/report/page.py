@@ -30,6 +30,7 @@ def render_page(run: RunRecord) -> str:
         curves=[(chart, Markup(chart.svg)) for chart in figure_3(run)],
         metrics=[(chart, Markup(chart.svg)) for chart in training_metrics(run)],
         sample_groups=_sample_groups(run.samples),
+        purposes=_PURPOSES,
     )
 
 

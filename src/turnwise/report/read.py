@@ -6,12 +6,12 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from turnwise.errors import StoreError
-from turnwise.evaluation import Outcome, StageResult, outcome_of_summary, summarize, total_usage
-from turnwise.report.record import CurvePoint, Episode, RunRecord, StageSpan
+from turnwise.evaluation import Outcome, StageResult, count_verdicts, outcome_of_summary, summarize, total_usage
+from turnwise.report.record import CurvePoint, Episode, RunRecord, StageSpan, Verdicts
 from turnwise.store import EpisodeKey, EpisodeSummary, Journal
 
 RUN = "run"  # under this name the journal's states hold what is true of the whole run: its name, seed and wall_s
-SAMPLES = 3  # resolved and as many unresolved episodes of each stage and purpose
+SAMPLES = 3  # rewarded, as many scored without reward and as many unresolved episodes of each stage and purpose
 
 
 def read_run(run_dir: Path) -> RunRecord:
@@ -33,6 +33,8 @@ def read_run(run_dir: Path) -> RunRecord:
             samples=tuple(_samples(journal, episodes)),
             wall_s=journal.state(RUN, "wall_s") or 0.0,
             episodes=len(episodes),
+            verdicts=tuple(Verdicts(*place, count_verdicts(room)) for place, room in _rooms(episodes).items()),
+            incomplete_patches=sum(each.left_out > 0 for each in episodes),
             usage=usage,
             cost_usd=None if usage is None or prices is None else prices.cost_usd(usage),
         )
@@ -81,21 +83,28 @@ def _training(episodes: Iterable[EpisodeSummary], spans: Iterable[StageSpan], k:
 
 
 def _samples(journal: Journal, episodes: Sequence[EpisodeSummary]) -> Iterator[Episode]:
-    rooms: dict[tuple[str, str], list[EpisodeSummary]] = defaultdict(list)
-    for episode in episodes:
-        rooms[episode.key.stage, episode.key.purpose].append(episode)
-    for room in rooms.values():
+    for room in _rooms(episodes).values():
         for chosen in _choose(room):
             yield _load(journal, chosen.key, room)
 
 
+def _rooms(episodes: Iterable[EpisodeSummary]) -> dict[tuple[str, str], list[EpisodeSummary]]:
+    """The episodes of each stage and purpose."""
+    rooms: dict[tuple[str, str], list[EpisodeSummary]] = defaultdict(list)
+    for episode in episodes:
+        rooms[episode.key.stage, episode.key.purpose].append(episode)
+    return rooms
+
+
 def _choose(room: Sequence[EpisodeSummary]) -> list[EpisodeSummary]:
-    """Some resolved and some unresolved ones, the newest of each kind first: other tasks, other ends."""
+    """Some rewarded, merely scored and unresolved ones, the newest of each first: other tasks, other ends."""
     ended = [episode for episode in reversed(room) if not episode.stop_reason.is_infrastructure]
-    resolved = [episode for episode in ended if episode.resolved]
+    rewarded = [episode for episode in ended if episode.rewarded]
+    scored = [episode for episode in ended if episode.resolved and not episode.rewarded]
     unresolved = [episode for episode in ended if not episode.resolved]
     return [
-        *_varied(resolved, lambda episode: episode.key.task_id),
+        *_varied(rewarded, lambda episode: episode.key.task_id),
+        *_varied(scored, lambda episode: f"{episode.verdict} {episode.rules}"),
         *_varied(unresolved, lambda episode: f"{episode.stop_reason} {episode.verdict}"),
     ]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from turnwise.evaluation import StageResult
+from turnwise.evaluation import StageResult, VerdictCounts
 from turnwise.store import EpisodeKey, Update
 from turnwise.types import Trajectory
 from turnwise.usage import Usage
@@ -46,12 +46,22 @@ class Episode:
 
 
 @dataclass(frozen=True)
+class Verdicts:
+    """The verdicts on the episodes of one stage and purpose ("collect", "train" or "evaluate")."""
+
+    stage: str
+    purpose: str
+    counts: VerdictCounts
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """Everything on the page.
 
     `stages` holds one result per stage, in the order the run passed them; `wall_s` is the time spent on the run so far
     by all the processes that worked on it, `episodes` how many ended. `usage` is what an endpoint counted for them and
-    `cost_usd` its price, where there is one.
+    `cost_usd` its price, where there is one. `incomplete_patches` counts the episodes whose patch does not carry all
+    of the agent's work.
     """
 
     name: str
@@ -65,5 +75,7 @@ class RunRecord:
     samples: tuple[Episode, ...]
     wall_s: float
     episodes: int
+    verdicts: tuple[Verdicts, ...]
+    incomplete_patches: int
     usage: Usage | None = None
     cost_usd: float | None = None

@@ -30,6 +30,8 @@ def write_report(run_dir: Path) -> None:
 def summary(run: RunRecord) -> Mapping[str, Any]:
     """The run in figures: an entry per stage, its wall time, ended episodes, infrastructure failures by cause.
 
+    `verdicts` has an entry per stage and purpose: its episodes by kind of verdict, and by tripwire where suspected.
+    `incomplete_patches` are episodes whose patch could not carry all of the agent's work.
     Where an endpoint was asked there is also `usage`: the tokens that it counted and their cost (None: no prices).
     """
     counted = {} if run.usage is None else {"usage": {**asdict(run.usage), "cost_usd": run.cost_usd}}
@@ -38,5 +40,7 @@ def summary(run: RunRecord) -> Mapping[str, Any]:
         "wall_s": run.wall_s,
         "episodes": run.episodes,
         "infra_failures": dict(run.infra_failures),
+        "verdicts": [{"stage": each.stage, "purpose": each.purpose, **asdict(each.counts)} for each in run.verdicts],
+        "incomplete_patches": run.incomplete_patches,
         **counted,
     }

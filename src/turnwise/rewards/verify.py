@@ -104,20 +104,21 @@ class Verification:
             return _demoted(verdict, VerdictKind.RESOLVED_LOOSELY, loose)
         wires = await self._tripped(task, files, reference)
         if wires:
-            return _demoted(verdict, VerdictKind.SUSPECTED, wires)
+            told = "; ".join(f"tripwire {rule}: {what}" for rule, what in wires.items())
+            return replace(_demoted(verdict, VerdictKind.SUSPECTED, told), rules=tuple(wires))
         insensitive = await _insensitive(patch, reference)
         return _demoted(verdict, VerdictKind.TAMPERING, insensitive) if insensitive else verdict
 
-    async def _tripped(self, task: Task, files: Files, reference: Reference) -> str:
+    async def _tripped(self, task: Task, files: Files, reference: Reference) -> dict[str, str]:
         """The tripwires that the patch trips and the gold patch does not, each with what it found."""
         hidden = hidden_files(task)
         if not tripped({}, files, self._rules, hidden):
-            return ""  # whatever the files held before
+            return {}  # whatever the files held before
         found = await self._against_base(files, reference, self._rules, hidden)
         if found:
             gold = await self._against_base(await reference.files(), reference, self._rules, hidden)
             found = {rule: what for rule, what in found.items() if rule not in gold}
-        return "; ".join(f"tripwire {rule}: {what}" for rule, what in found.items())
+        return found
 
     @staticmethod
     async def _against_base(

@@ -1,6 +1,7 @@
 """Floor 1: the run's journal, one SQLite file written turn by turn, and its exports."""
 
 from turnwise.store.export import (
+    count_incomplete,
     export_episodes,
     export_jsonl,
     export_parquet,
@@ -19,6 +20,7 @@ __all__ = [
     "StoredEpisode",
     "StoredTurn",
     "Update",
+    "count_incomplete",
     "export_episodes",
     "export_jsonl",
     "export_parquet",

@@ -16,7 +16,8 @@ FILTER = (
     " AND e.iteration = coalesce(:iteration, e.iteration)"
 )
 SUMMARY_QUERY = f"""
-SELECT e.id, e.stop_reason, e.rewards, v.kind AS verdict, count(t.turn) AS turns,
+SELECT e.id, e.stop_reason, e.rewards, v.kind AS verdict, coalesce(v.rules, '[]') AS rules,
+    json_array_length(e.left_out) AS left_out, count(t.turn) AS turns,
     count(t.format_error) AS format_errors,
     coalesce(sum(coalesce(json_extract(t.usage, '$[2]'), t.stop - t.start)), 0) AS tokens,
     count(t.usage) AS counted, sum(json_extract(t.usage, '$[0]')) AS prompt_tokens,
@@ -71,7 +72,15 @@ def turn(row: sqlite3.Row) -> StoredTurn:
 def verdict(row: sqlite3.Row) -> Verdict:
     """A verdict with its outcomes by test."""
     fail_to_pass, pass_to_pass = json.loads(row["fail_to_pass"]), json.loads(row["pass_to_pass"])
-    return Verdict(VerdictKind(row["kind"]), fail_to_pass, pass_to_pass, row["log"], row["duration_s"], row["reason"])
+    return Verdict(
+        kind=VerdictKind(row["kind"]),
+        fail_to_pass=fail_to_pass,
+        pass_to_pass=pass_to_pass,
+        log=row["log"],
+        duration_s=row["duration_s"],
+        reason=row["reason"],
+        rules=tuple(json.loads(row["rules"])),
+    )
 
 
 def summary(row: sqlite3.Row) -> EpisodeSummary:
@@ -86,6 +95,8 @@ def summary(row: sqlite3.Row) -> EpisodeSummary:
         tokens=row["tokens"],
         usage=Usage(row["prompt_tokens"], row["cached_tokens"], row["completion_tokens"]) if row["counted"] else None,
         wall_s=row["wall_s"],
+        rules=tuple(json.loads(row["rules"])),
+        left_out=row["left_out"],
     )
 
 

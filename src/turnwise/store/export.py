@@ -33,14 +33,28 @@ def export_episodes(journal: Journal, out: Path, format_: Format, stage: str | N
         return export_jsonl(journal, out, stage)
     if format_ == "parquet":
         return export_parquet(journal, out, stage)
+    chosen = _first_attempts(journal, stage)
+    if format_ == "preds":
+        last = chosen[-1]
+        return export_predictions(journal, out, model_name=last.stage, stage=last.stage, iteration=last.iteration)
+    return len([export_traj(journal, key, out) for key in chosen])
+
+
+def count_incomplete(journal: Journal, format_: Format, stage: str | None = None) -> int:
+    """Of the episodes that `export_episodes` writes, how many have a patch that lacks some of the agent's work."""
+    if format_ in ("jsonl", "parquet"):
+        return sum(each.left_out > 0 for each in journal.episodes(stage))
+    chosen = set(_first_attempts(journal, stage))
+    return sum(each.left_out > 0 for each in journal.episodes(stage, "evaluate") if each.key in chosen)
+
+
+def _first_attempts(journal: Journal, stage: str | None) -> list[EpisodeKey]:
+    """The first run of the last evaluation made. Raises InputError where there is none."""
     keys = [key for key in journal.keys(stage, "evaluate") if key.member == 0]
     if not keys:
         raise InputError(f"{journal.path}: no evaluation episodes{f' of stage {stage}' if stage else ''} to export")
     last = keys[-1]
-    if format_ == "preds":
-        return export_predictions(journal, out, model_name=last.stage, stage=last.stage, iteration=last.iteration)
-    chosen = [key for key in keys if (key.stage, key.iteration) == (last.stage, last.iteration)]
-    return len([export_traj(journal, key, out) for key in chosen])
+    return [key for key in keys if (key.stage, key.iteration) == (last.stage, last.iteration)]
 
 
 def export_jsonl(journal: Journal, path: Path, stage: str | None = None, purpose: str | None = None) -> int:
@@ -113,6 +127,7 @@ def _predicts(episode: StoredEpisode) -> bool:
 
 def _record(episode: StoredEpisode) -> dict[str, Any]:
     trajectory = episode.trajectory()
+    verdict = trajectory.verdict
     turns = [
         {
             **{"response": turn.response, "command": turn.command, "format_error": turn.format_error},
@@ -127,7 +142,9 @@ def _record(episode: StoredEpisode) -> dict[str, Any]:
         **{"iteration": episode.key.iteration, "instance_id": trajectory.task_id, "member": episode.key.member},
         **{"stop_reason": str(trajectory.stop_reason), "patch": trajectory.patch, "resolved": trajectory.resolved},
         **{"reward": trajectory.reward, "rewards": dict(trajectory.rewards), "wall_s": episode.wall_s},
-        "verdict": None if trajectory.verdict is None else str(trajectory.verdict.kind),
+        "verdict": None if verdict is None else str(verdict.kind),
+        "tripwires": [] if verdict is None else list(verdict.rules),
+        "left_out": list(trajectory.left_out),
         "turns": turns,
         "token_ids": trajectory.token_ids_T.tolist(),
         "action_mask": trajectory.action_mask_T.tolist(),

@@ -163,8 +163,11 @@ class Journal:
         """Keep a verdict for every episode that ends with the same patch."""
         outcomes = json.dumps(dict(verdict.fail_to_pass)), json.dumps(dict(verdict.pass_to_pass))
         self._write(
-            "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (task_id, _patch_hash(patch), verdict.kind, *outcomes, verdict.log, verdict.duration_s, verdict.reason),
+            "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(task_id, _patch_hash(patch), verdict.kind, *outcomes, verdict.log, verdict.duration_s),
+                *(verdict.reason, json.dumps(verdict.rules)),
+            ),
         )
 
     # Training, evaluation, failures

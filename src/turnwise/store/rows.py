@@ -125,6 +125,8 @@ class EpisodeSummary:
     tokens: int
     wall_s: float
     usage: Usage | None = None
+    rules: tuple[str, ...] = ()  # the tripwires of a suspected patch
+    left_out: int = 0  # how many things of the agent's work its patch does not carry
 
     @property
     def resolved(self) -> bool:

@@ -1,16 +1,16 @@
 """The journal's tables and how its file is opened.
 
-Token ids and log-probabilities are numpy bytes (little-endian int32 and float32); messages, outcomes, rewards, metrics
-and states are JSON. `usage` is [prompt, cached, completion] tokens by an endpoint's count; format 1 lacked it and a
-verdict's `reason`, formats 1 and 2 an episode's `left_out`, which is JSON, too. WAL lets a report read while the run
-writes. With synchronous=NORMAL a transaction is in the kernel's hands when it returns, so kill -9 loses nothing; only a
-power cut can take the last transactions, and even then the file stays consistent. It saves an fsync for every turn.
+Token ids and log-probabilities are numpy bytes (little-endian int32 and float32); messages, outcomes, rewards, metrics,
+states, an episode's `left_out` and a verdict's `rules` are JSON. `usage` is [prompt, cached, completion] tokens by an
+endpoint's count. What older formats lack stands in `_ADDED`. WAL lets a report read while the run writes. With
+synchronous=NORMAL a transaction is in the kernel's hands when it returns, so kill -9 loses nothing; only a power cut
+can take the last transactions, and even then the file stays consistent. It saves an fsync for every turn.
 """
 
 import sqlite3
 from pathlib import Path
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -28,7 +28,7 @@ CREATE TABLE turns (
 CREATE TABLE verdicts (
     task_id TEXT NOT NULL, patch_hash TEXT NOT NULL, kind TEXT NOT NULL, fail_to_pass TEXT NOT NULL,
     pass_to_pass TEXT NOT NULL, log TEXT NOT NULL, duration_s REAL NOT NULL, reason TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (task_id, patch_hash));
+    rules TEXT NOT NULL DEFAULT '[]', PRIMARY KEY (task_id, patch_hash));
 CREATE TABLE updates (
     stage TEXT NOT NULL, iteration INTEGER NOT NULL, step INTEGER NOT NULL, metrics TEXT NOT NULL,
     PRIMARY KEY (stage, iteration, step));
@@ -61,6 +61,7 @@ def schema_version(connection: sqlite3.Connection) -> int:
 _ADDED = {
     1: (("turns", "usage", "TEXT", "NULL"), ("verdicts", "reason", "TEXT NOT NULL DEFAULT ''", "''")),
     2: (("episodes", "left_out", "TEXT NOT NULL DEFAULT '[]'", "'[]'"),),
+    3: (("verdicts", "rules", "TEXT NOT NULL DEFAULT '[]'", "'[]'"),),
 }
 
 
@@ -68,8 +69,9 @@ def upgrade(connection: sqlite3.Connection, version: int, read_only: bool) -> No
     """Give a journal of an older format the columns that it lacks; one that is only read, for this connection alone."""
     added = [column for older, columns in _ADDED.items() if older >= version for column in columns]
     if read_only:
-        for table, name, _, default in added:
-            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT rowid, *, {default} AS {name} FROM main.{table}")
+        for table in {table for table, *_ in added}:
+            lacking = ", ".join(f"{default} AS {name}" for other, name, _, default in added if other == table)
+            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT rowid, *, {lacking} FROM main.{table}")
         return
     columns = "".join(f"ALTER TABLE {table} ADD {name} {kind};" for table, name, kind, _ in added)
     connection.executescript(f"BEGIN IMMEDIATE; {columns} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
