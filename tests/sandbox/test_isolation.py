@@ -222,6 +222,14 @@ async def test_nothing_but_the_shell_says_that_a_command_is_done(isolated: Sandb
     assert (await run(isolated, "sleep 0.1; echo mine")).output == "mine\n"
 
 
+async def test_what_is_written_to_others_pipes_is_not_the_status_of_a_script(isolated: Sandbox) -> None:
+    assert (await isolated.run_apart("exit 3", 20)).exit_code == 3
+    await run(isolated, "for pipe in /proc/[3-9]*/fd/1; do [ ! -p $pipe ] || echo 0 >$pipe; done 2>/dev/null", 2)
+    assert (await isolated.run_apart("sleep 0.1; exit 3", 20)).exit_code == 3
+    await run(isolated, "kill -9 -1; kill -9 $(ls /proc | grep -x '[3-9]')")
+    assert (await isolated.run_apart("exit 3", 20)).exit_code == 3
+
+
 async def test_a_pipe_that_nobody_reads_ends_its_writer(isolated: Sandbox) -> None:
     assert (await run(isolated, "yes | head -1; echo ${PIPESTATUS[0]}")).output == "y\n141\n"
 

@@ -10,7 +10,7 @@ shift 3
 clean=("$@" /usr/bin/env -i PATH=/usr/bin:/bin:/usr/local/bin LC_ALL=C /bin/sh -c)
 limited='ulimit -c 0; ulimit -d "$0"; ulimit -f $(($1 * 2))' # in sh, a file has blocks of 512 bytes
 one="$limited; . /run/turnwise/script"
-many="$limited; while read -r _; do ( . /run/turnwise/script ) </dev/null >/run/turnwise/answer 2>&1; echo \$?; done"
+many="$limited; while read -r key; do ( unset key; . /run/turnwise/script ) </dev/null >/run/turnwise/answer 2>&1; echo \$key \$?; done"
 reply() { printf '\0%s %s %s\n\nend\0' "$@" 1<>/run/turnwise/reply; }
 while read -r order key <&3; do
     case $order in
@@ -24,10 +24,14 @@ while read -r order key <&3; do
         wait $shell
         reply died $? - ;;
     script)
-        # One process stays for all scripts, for its start takes longer than most of them; each is a fork of it.
+        # One process stays for all scripts, for its start takes longer than most of them; each is a fork of it. It says
+        # a script's key with its status, for whatever runs as the same user can write to its pipe.
         [ "${apart-}" ] || { set -m; coproc apart { exec "${clean[@]}" "$many" ${limits#* } 3<&- 4<&-; }; set +m; }
-        if echo >&"${apart[1]}"; then
-            read -r status <&"${apart[0]}" || status=137 # killed with its script
+        if echo "$key" >&"${apart[1]}"; then
+            said=
+            until [ "$said" = "$key" ]; do
+                read -r said status <&"${apart[0]}" || said=$key status=137 # killed with its script
+            done
         else # killed before
             "${clean[@]}" "$one" ${limits#* } >/run/turnwise/answer 2>&1 3<&- 4<&-
             status=$?
