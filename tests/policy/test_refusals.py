@@ -1,5 +1,7 @@
 """What error answers and odd replies lead to, over real HTTP, in the words of common services."""
 
+import asyncio
+import threading
 import time
 
 import pytest
@@ -105,6 +107,24 @@ async def test_where_the_system_role_is_refused_its_prompt_goes_with_the_first_u
     plain = [{"role": "user", "content": "Rules.\n\nFix it."}]
     assert [body["messages"] for body in sent][1:] == [plain, plain], "it is refused once"
     assert causes == []
+
+
+async def test_requests_under_way_when_the_system_role_is_refused_fall_back_once_each():
+    together = threading.Barrier(3)
+
+    def script(request):
+        if request.body["messages"][0]["role"] != "system":
+            return GOOD
+        together.wait(timeout=30)  # nobody is refused until all three have asked
+        return NO_SYSTEM_ROLE["vllm-gemma"]
+
+    with serving(script) as server:
+        policy = ChatPolicy(Endpoint(server.url, "m", None, None, 60.0), attempts=1)
+        await asyncio.gather(*(policy.sample(tuple(OPENING), SAMPLING, str(number)) for number in range(3)))
+        await policy.sample(tuple(OPENING), SAMPLING, "later")
+        await policy.close()
+    first_roles = [request.body["messages"][0]["role"] for request in server.asked]
+    assert first_roles == ["system"] * 3 + ["user"] * 4
 
 
 async def test_a_system_role_refused_without_one_is_the_requests_failure():

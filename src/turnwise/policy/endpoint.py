@@ -96,20 +96,25 @@ class Endpoint:
     async def ask(self, messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> Reply:
         """The model's reply to the conversation; `request` goes along as further fields of the body.
 
-        A system prompt that the model refuses is sent, from then on, at the head of the first user message. A limit of
-        the reply that no longer fits beside a grown conversation is lowered to what does, once.
+        A conversation whose system prompt the model refuses is sent again with it at the head of the first user
+        message, and those after it are sent so at once. A limit of the reply that no longer fits beside a grown
+        conversation is lowered to what does, once.
 
         Raises EndpointFailure where it is worth another try, PolicyError where the endpoint refuses this request,
         InputError where it would refuse all of them, ContextExceeded where the conversation is too long for the model,
         ContentRefused where model or service decline to answer it.
         """
         fields = dict(request)
+        plain = without_system(messages)
+        sent = plain if self._no_system_role else list(messages)
         while True:
-            sent = without_system(messages) if self._no_system_role else messages
             try:
                 return await self._once(sent, fields)
-            except _SystemRoleRefused:
+            except _SystemRoleRefused as refused:
+                if sent == plain:
+                    raise PolicyError(str(refused)) from refused
                 self._no_system_role = True
+                sent = plain
             except _LimitTooLarge as refused:
                 fields = self._with_less(refused, messages, fields, request)
 
@@ -205,7 +210,7 @@ class Endpoint:
         if kind in (Refusal.RATE, Refusal.SERVER):
             cause = "endpoint_rate_limited" if kind is Refusal.RATE else "endpoint_server_error"
             return EndpointFailure(cause, said, wait_s)
-        if kind is Refusal.SYSTEM_ROLE and not self._no_system_role:
+        if kind is Refusal.SYSTEM_ROLE:
             return _SystemRoleRefused(said)
         if kind in _POLICYS_DOING:
             return _POLICYS_DOING[kind](said)
