@@ -51,7 +51,7 @@ class RunRecord:
 
     `stages` holds one result per stage, in the order the run passed them; `wall_s` is the time spent on the run so far
     by all the processes that worked on it, `episodes` how many ended. `usage` is what an endpoint counted for them and
-    `cost_usd` its price, where there is one.
+    `cost_usd` its price, where there is one; lower bounds where it did not count `uncounted_turns` of their turns.
     """
 
     name: str
@@ -67,3 +67,4 @@ class RunRecord:
     episodes: int
     usage: Usage | None = None
     cost_usd: float | None = None
+    uncounted_turns: int = 0

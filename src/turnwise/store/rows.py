@@ -113,7 +113,8 @@ class StoredEpisode:
 class EpisodeSummary:
     """One ended episode without its text: what tables and curves are drawn from.
 
-    `tokens` counts the sampled ones; `usage` is what an endpoint counted, where one was asked and said.
+    `tokens` counts the sampled ones; `usage` is what an endpoint counted, where one was asked and said, for all turns
+    but `uncounted_turns`.
     """
 
     key: EpisodeKey
@@ -125,6 +126,7 @@ class EpisodeSummary:
     tokens: int
     wall_s: float
     usage: Usage | None = None
+    uncounted_turns: int = 0
 
     @property
     def resolved(self) -> bool:
