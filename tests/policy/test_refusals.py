@@ -10,12 +10,13 @@ from turnwise.errors import ContentRefused, ContextExceeded, InputError, PolicyE
 from turnwise.policy import ChatPolicy, Endpoint
 from turnwise.policy.chat import NO_TEXT
 from turnwise.policy.completion import read_usage
+from turnwise.policy.refusals import classify
 from turnwise.types import Sampling
 from turnwise.usage import Prices, Usage
 
 from ..endpoint import Answer, completion, error, in_turn, serving
 from .clock import ManualClock
-from .refusals import ACCOUNT, DECLINED, LIMIT_TOO_LARGE, NO_SYSTEM_ROLE, SETTINGS, TOO_LONG
+from .refusals import ACCOUNT, DECLINED, LIMIT_TOO_LARGE, NEAR_MISSES, NO_SYSTEM_ROLE, SETTINGS, TOO_LONG
 
 RENDERER = TranscriptRenderer()
 OPENING = RENDERER.opening([Message("system", "Rules."), Message("user", "Fix it.")])
@@ -125,6 +126,11 @@ async def test_requests_under_way_when_the_system_role_is_refused_fall_back_once
         await policy.close()
     first_roles = [request.body["messages"][0]["role"] for request in server.asked]
     assert first_roles == ["system"] * 3 + ["user"] * 4
+
+
+@pytest.mark.parametrize(("status", "text", "codes", "settings", "kind"), NEAR_MISSES.values(), ids=NEAR_MISSES.keys())
+def test_a_wording_that_only_looks_alike_is_another_kind(status, text, codes, settings, kind):
+    assert classify(status, text, codes, settings) == kind
 
 
 async def test_a_system_role_refused_without_one_is_the_requests_failure():
