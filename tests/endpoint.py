@@ -53,7 +53,6 @@ class Request:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
-    at_s: float
 
     @property
     def replies(self) -> int:
@@ -95,7 +94,7 @@ class ScriptedServer:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 with server._lock:
-                    request = Request(self.path, headers, body, time.monotonic())
+                    request = Request(self.path, headers, body)
                     server.asked.append(request)
                 answer = server.script(request)
                 time.sleep(answer.delay_s)

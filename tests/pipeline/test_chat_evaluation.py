@@ -85,6 +85,13 @@ class Evaluation:
             return journal.failures_by_cause()
 
 
+def command_line(*arguments):
+    """What a command prints."""
+    command = [sys.executable, "-m", "turnwise.cli", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "400", "NO_COLOR": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.fixture
 def evaluation(small_world, tmp_path):
     return Evaluation(small_world, tmp_path)
@@ -123,7 +130,30 @@ def test_several_runs_are_scored_counted_and_laid_out(evaluation):
         "cached_tokens": 400,
         "completion_tokens": 120,
         "cost_usd": pytest.approx(cost),
+        "uncounted_turns": 0,
     }
+
+
+def test_a_total_without_the_count_of_some_turns_is_told_as_a_lower_bound(evaluation):
+    """The endpoint counts the first reply of each of two episodes and not the second."""
+
+    def script(request):
+        return completion(SUBMIT, usage=None) if request.replies else solve(request)
+
+    with serving(script) as server:
+        evaluation.run(server, price=PRICES)
+    assert [(each.usage, each.uncounted_turns) for each in evaluation.episodes()] == [(Usage(100, 0, 20), 1)] * 2
+    usage = summary(read_run(evaluation.run_dir))["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["uncounted_turns"]) == (200, 40, 2)
+    score = read_score(str(evaluation.run_dir))
+    assert (score.usage, score.uncounted_turns) == (Usage(200, 0, 40), 2)
+    evaluation.outputs()
+    written = json.loads((evaluation.run_dir / "trajs" / "small__calc-1.traj").read_text())
+    assert written["info"]["model_stats"]["uncounted_calls"] == 1
+    assert command_line("compare", evaluation.run_dir, evaluation.run_dir).count("≥ $0.00") == 2
+    shown = command_line("report", evaluation.run_dir)
+    assert "tokens: at least 200 read (0% from cache), 40 sampled; cost: at least $0.0007" in shown
+    assert "(the endpoint did not count 2 turns)" in shown
 
 
 def test_the_dumped_recipe_is_the_same_recipe(evaluation):
@@ -171,6 +201,30 @@ def test_a_context_that_the_endpoint_holds_too_long_is_the_policys_doing(evaluat
     written = evaluation.outputs()
     assert written["empty_patch_ids"] == ["small__calc-1", "small__calc-2"]
     assert written["error_ids"] == []
+
+
+def test_a_filter_in_the_middle_of_an_episode_ends_it_unresolved(evaluation):
+    """The bug is fixed by then, but nothing was submitted: the tree's state is not graded."""
+    filtered = completion("I", finish="content_filter")
+    with serving(lambda request: solve(request) if request.replies == 0 else filtered) as server:
+        evaluation.run(server)
+    assert len(server.asked) == 4, "the refused reply is not asked for again"
+    episodes = evaluation.episodes()
+    assert {each.stop_reason for each in episodes} == {StopReason.CONTENT_FILTER}
+    assert [(each.turns, each.resolved) for each in episodes] == [(1, False)] * 2
+    assert evaluation.failures() == {}, "it is the policy's doing"
+    with Journal.read(evaluation.run_dir / "journal.sqlite") as journal:
+        trajectory = journal.episode(EpisodeKey("base", "evaluate", 0, "small__calc-1", 0)).trajectory()
+    assert [turn.response for turn in trajectory.turns] == [FIX], "the filtered words are no turn"
+    assert (trajectory.patch, trajectory.resolved, trajectory.reward) == ("", False, 0.0)
+    assert trajectory.action_mask_T.any()
+    written = evaluation.outputs()
+    assert written["empty_patch_ids"] == ["small__calc-1", "small__calc-2"]
+    assert written["error_ids"] == []
+    traj = json.loads((evaluation.run_dir / "trajs" / "small__calc-1.traj").read_text())
+    assert traj["info"]["exit_status"] == "exit_content_filter"
+    score = read_score(str(evaluation.run_dir))
+    assert (score.result.pass_at_1, score.attempts) == (0.0, 2)
 
 
 def test_our_own_limit_counts_the_models_tokens_by_the_endpoints_word(evaluation):

@@ -76,3 +76,49 @@ ACCOUNT = {
     "gemini": error(400, "API key not valid. Please pass a valid API key."),
     "dashscope": error(400, "Access denied", "Arrearage"),
 }
+# Each has words of a class above and is another: (status, text, codes, the user's fields, what it is).
+NEAR_MISSES = {
+    # Not too long: a limit on rate, a failure, or a field that only sounds like it.
+    "context-rate": (
+        429,
+        "Request too large: too many input tokens per min, reduce the length of the prompt",
+        (),
+        (),
+        "rate",
+    ),
+    "context-server": (
+        500,
+        "Failed to load the model: cannot allocate the maximum context length of 131072",
+        (),
+        (),
+        "server",
+    ),
+    "context-field": (400, "Unknown parameter: 'context_length'", (), ("context_length",), "setting"),
+    "context-extra": (400, "Extra inputs are not permitted: context_window", (), ("context_window",), "setting"),
+    "context-string": (
+        400,
+        "Invalid 'metadata.run': string too long. Expected a string with maximum length 512",
+        ("string_above_max_length",),
+        ("metadata",),
+        "setting",
+    ),
+    "context-limit": (400, "max_tokens is too large: 9000. The input is fine", (), ("max_tokens",), "setting"),
+    "context-type": (400, "Invalid value for 'messages[0].content': input must be a string", (), (), "other"),
+    # Not declined: the account, the key, a model's or a field's name, or a filter that is down.
+    "content-account": (403, "Your account was flagged for unusual activity", (), (), "key"),
+    "content-key": (401, "Incorrect API key provided. Read our usage policies and content policy", (), (), "key"),
+    "content-model": (404, "The model 'content-filter-v2' does not exist", (), (), "model"),
+    "content-field": (400, "content_filter is not a valid field", (), ("content_filter",), "setting"),
+    "content-down": (503, "The content filter is unavailable, try again", (), (), "server"),
+    "content-rate": (429, "Your requests were flagged as too frequent, slow down", (), (), "rate"),
+    "content-type": (400, "Invalid content type: filter", (), (), "other"),
+    # Not a refusal of the system role.
+    "system-file": (400, "File system not supported", (), (), "other"),
+    "system-tool": (400, "The tool role is not supported", (), (), "other"),
+    # Neither the key nor the account: a token of the vocabulary.
+    "key-token": (400, "logit_bias: the token is not valid", (), ("logit_bias",), "setting"),
+    "key-stop": (400, "A stop token is invalid", (), (), "other"),
+    # Not tried again: the wording alone makes nothing temporary.
+    "rate-words": (400, "Your plan has no rate limit tier for this", (), (), "other"),
+    "server-words": (400, "Internal validation: the model is not overloaded", (), (), "other"),
+}

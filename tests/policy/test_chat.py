@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import threading
-import time
 from dataclasses import replace
 
 import pytest
@@ -11,12 +10,13 @@ import pytest
 from turnwise.agent import Message, TranscriptRenderer
 from turnwise.errors import InputError, PolicyError
 from turnwise.policy import ChatPolicy, Endpoint
-from turnwise.policy.chat import LONGEST_ASKED_S
-from turnwise.policy.endpoint import LARGEST_ANSWER_BYTES, retry_after_s
+from turnwise.policy.endpoint import LARGEST_ANSWER_BYTES
+from turnwise.policy.waits import LONGEST_ASKED_S, retry_after_s
 from turnwise.types import Sampling
 from turnwise.usage import Usage
 
 from ..endpoint import Answer, completion, error, in_turn, serving
+from .clock import ManualClock
 
 RENDERER = TranscriptRenderer()
 OPENING = RENDERER.opening([Message("system", "Rules: naïve 日本語."), Message("user", "Fix it.\n\n    x = 1\n")])
@@ -184,10 +184,8 @@ async def test_every_cause_is_counted_under_its_own_word():
 async def test_an_answer_that_drips_in_is_timed_out_as_a_whole():
     with serving(in_turn(replace(GOOD, drip_s=0.05), GOOD)) as server:
         async with Asked(server, timeout_s=0.5) as asked:
-            began = time.perf_counter()
             await asked.sample()
     assert asked.causes == ["endpoint_timeout"]
-    assert time.perf_counter() - began < 3
 
 
 async def test_an_answer_without_an_end_is_not_kept():
@@ -223,38 +221,52 @@ async def test_a_server_that_is_not_there_is_a_policy_error():
 
 
 async def test_retry_after_is_waited_for_by_every_session():
-    with serving(in_turn(error(429, "slow down", retry_after="0.4"), GOOD)) as server:
-        async with Asked(server) as asked:
-            failed = asyncio.Event()
-            asked.on_failure = failed.set
-            entered = time.perf_counter()
+    clock = ManualClock()
+    with serving(in_turn(error(429, "slow down", retry_after="40"), GOOD)) as server:
+        async with Asked(server, clock=clock) as asked:
             first = asyncio.create_task(asked.sample(session="one"))
-            await failed.wait()
-            samples = await asyncio.gather(first, asked.sample(session="two"))
-            elapsed_s = time.perf_counter() - entered
-    began, *later = [request.at_s for request in server.asked]
-    assert len(later) == 2
-    assert all(0 < sample.sample_s <= elapsed_s - 0.4 for sample in samples), "the wait is not the model's time"
-    assert min(later) - began >= 0.4
+            await clock.wait_for_sleepers(1)
+            second = asyncio.create_task(asked.sample(session="two"))
+            await clock.wait_for_sleepers(2)
+            assert len(server.asked) == 1
+            clock.move(50)
+            samples = await asyncio.gather(first, second)
+    assert all(40 <= delay_s <= 50 for delay_s in clock.asked)
+    assert len(server.asked) == 3
+    assert [sample.sample_s for sample in samples] == [0.0, 0.0], "the wait is not the model's time"
 
 
 async def test_sessions_that_were_held_back_together_do_not_come_back_together():
-    busy = [error(429, "slow down", retry_after="2.4")] * 10
+    clock = ManualClock()
+    busy = [error(429, "slow down", retry_after="40")] * 10
     with serving(in_turn(*busy, GOOD)) as server:
-        async with Asked(server, timeout_s=30) as asked:
-            await asyncio.gather(*(asked.sample(session=str(number)) for number in range(10)))
-    first, later = server.asked[:10], [request.at_s for request in server.asked[10:]]
-    assert min(later) - min(request.at_s for request in first) >= 2.4
-    assert max(later) - min(later) > 0.15, "a quarter of the wait is theirs to come back in"
+        async with Asked(server, timeout_s=30, clock=clock) as asked:
+            sessions = [asyncio.create_task(asked.sample(session=str(number))) for number in range(10)]
+            await clock.wait_for_sleepers(10)
+            clock.move(50)
+            await asyncio.gather(*sessions)
+    assert len(clock.asked) == 10
+    assert min(clock.asked) >= 40
+    assert max(clock.asked) - min(clock.asked) > 0.5, "a quarter of the wait is theirs to come back in"
 
 
 async def test_a_session_that_waits_for_its_turn_is_held_back_too():
-    with serving(in_turn(error(429, "slow down", retry_after="1.6"), GOOD)) as server:
-        async with Asked(server, requests_per_minute=60 / 0.8) as asked:
-            await asyncio.gather(*(asked.sample(session=str(number)) for number in range(3)))
-    began, *later = [request.at_s for request in server.asked]
-    assert len(later) == 3
-    assert min(later) - began >= 1.6
+    clock = ManualClock()
+    with serving(in_turn(error(429, "slow down", retry_after="40"), GOOD)) as server:
+        async with Asked(server, requests_per_minute=6, clock=clock) as asked:
+            sessions = [asyncio.create_task(asked.sample(session=str(number))) for number in range(3)]
+            await clock.wait_for_sleepers(3)  # two for their turn, in 10 and 20 s, and the refused one
+            clock.move(25)
+            await clock.wait_for_sleepers(3)
+            assert len(server.asked) == 1
+            assert clock.asked[:2] == [10.0, 20.0]
+            assert all(15 <= delay_s <= 25 for delay_s in clock.asked[3:]), "what is left of the 40 s, and a quarter"
+            clock.move(60)
+            await clock.wait_for_sleepers(2)
+            clock.move(20)
+            await asyncio.gather(*sessions)
+    assert clock.asked[5:] == [10.0, 20.0]
+    assert len(server.asked) == 4
 
 
 async def test_a_retry_after_beyond_reason_is_not_waited_for():
@@ -276,12 +288,6 @@ async def test_a_retry_after_that_is_no_time_is_as_good_as_none(header):
     assert asked.causes == ["endpoint_rate_limited"]
 
 
-def test_a_retry_after_as_a_date_is_the_time_until_then():
-    assert retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now_s=20.0) == 40.0
-    assert retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now_s=80.0) == 0.0
-    assert retry_after_s("-5") == 0.0
-
-
 async def test_requests_run_at_once():
     together = threading.Barrier(5)
 
@@ -296,11 +302,14 @@ async def test_requests_run_at_once():
 
 
 async def test_requests_are_paced():
+    clock = ManualClock()
     with serving(in_turn(GOOD)) as server:
-        async with Asked(server, requests_per_minute=60 / 0.05) as asked:
-            began = time.monotonic()
-            await asyncio.gather(*(asked.sample(session=str(number)) for number in range(5)))
-            assert time.monotonic() - began >= 4 * 0.05, "each is begun 0.05 s after the one before"
+        async with Asked(server, requests_per_minute=6, clock=clock) as asked:
+            sessions = [asyncio.create_task(asked.sample(session=str(number))) for number in range(5)]
+            await clock.wait_for_sleepers(4)
+            clock.move(40)
+            await asyncio.gather(*sessions)
+    assert clock.asked == [10.0, 20.0, 30.0, 40.0], "each is begun 10 s after the one before"
 
 
 @pytest.mark.parametrize(

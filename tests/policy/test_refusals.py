@@ -1,6 +1,7 @@
 """What error answers and odd replies lead to, over real HTTP, in the words of common services."""
 
-import time
+import asyncio
+import threading
 
 import pytest
 
@@ -9,11 +10,13 @@ from turnwise.errors import ContentRefused, ContextExceeded, InputError, PolicyE
 from turnwise.policy import ChatPolicy, Endpoint
 from turnwise.policy.chat import NO_TEXT
 from turnwise.policy.completion import read_usage
+from turnwise.policy.refusals import classify
 from turnwise.types import Sampling
 from turnwise.usage import Prices, Usage
 
 from ..endpoint import Answer, completion, error, in_turn, serving
-from .refusals import ACCOUNT, DECLINED, LIMIT_TOO_LARGE, NO_SYSTEM_ROLE, SETTINGS, TOO_LONG
+from .clock import ManualClock
+from .refusals import ACCOUNT, DECLINED, LIMIT_TOO_LARGE, NEAR_MISSES, NO_SYSTEM_ROLE, SETTINGS, TOO_LONG
 
 RENDERER = TranscriptRenderer()
 OPENING = RENDERER.opening([Message("system", "Rules."), Message("user", "Fix it.")])
@@ -107,6 +110,29 @@ async def test_where_the_system_role_is_refused_its_prompt_goes_with_the_first_u
     assert causes == []
 
 
+async def test_requests_under_way_when_the_system_role_is_refused_fall_back_once_each():
+    together = threading.Barrier(3)
+
+    def script(request):
+        if request.body["messages"][0]["role"] != "system":
+            return GOOD
+        together.wait(timeout=30)  # nobody is refused until all three have asked
+        return NO_SYSTEM_ROLE["vllm-gemma"]
+
+    with serving(script) as server:
+        policy = ChatPolicy(Endpoint(server.url, "m", None, None, 60.0), attempts=1)
+        await asyncio.gather(*(policy.sample(tuple(OPENING), SAMPLING, str(number)) for number in range(3)))
+        await policy.sample(tuple(OPENING), SAMPLING, "later")
+        await policy.close()
+    first_roles = [request.body["messages"][0]["role"] for request in server.asked]
+    assert first_roles == ["system"] * 3 + ["user"] * 4
+
+
+@pytest.mark.parametrize(("status", "text", "codes", "settings", "kind"), NEAR_MISSES.values(), ids=NEAR_MISSES.keys())
+def test_a_wording_that_only_looks_alike_is_another_kind(status, text, codes, settings, kind):
+    assert classify(status, text, codes, settings) == kind
+
+
 async def test_a_system_role_refused_without_one_is_the_requests_failure():
     with pytest.raises(PolicyError):
         await ask(NO_SYSTEM_ROLE["vllm-gemma"], attempts=1)
@@ -154,18 +180,37 @@ async def test_reasoning_parts_of_a_reply_are_left_out():
     assert (await ask(completion(parts)))[0] == ["ABC"]
 
 
+async def delays(answer, **options):
+    """What the policy waits for between an answer and the next request."""
+    clock = ManualClock(jumps=True)
+    await ask(answer, GOOD, clock=clock, **options)
+    return clock.asked
+
+
 @pytest.mark.parametrize("header", ["0", "-5", "Thu, 01 Jan 1970 00:01:00 GMT", "0.0", "soon"])
 async def test_a_wait_asked_for_never_shortens_our_own(header):
-    began = time.monotonic()
-    await ask(error(503, "busy", retry_after=header), GOOD, first_wait_s=0.4)
-    assert time.monotonic() - began >= 0.3
+    (waited_s,) = await delays(error(503, "busy", retry_after=header), first_wait_s=4.0)
+    assert 3.0 <= waited_s <= 5.0, "a quarter more or less than first_wait_s"
 
 
-@pytest.mark.parametrize("headers", [{"retry_after_ms": "300", "retry_after": "0"}, {"x_ratelimit_reset": "0.3"}])
-async def test_other_headers_that_ask_for_a_wait(headers):
-    began = time.monotonic()
-    await ask(error(503, "busy", **headers), GOOD)
-    assert time.monotonic() - began >= 0.3
+ASKED = [
+    ({"retry_after_ms": "30000", "retry_after": "0"}, 30.0),
+    ({"x_ratelimit_reset": "30"}, 30.0),
+    ({"x_ratelimit_reset_requests": "1m30.5s"}, 90.5),
+    ({"x_ratelimit_reset_requests": "120ms", "x_ratelimit_reset_tokens": "6m0s"}, 360.0),
+    ({"x_ratelimit_reset_requests": "6m0s", "retry_after": "20"}, 20.0),
+]
+
+
+@pytest.mark.parametrize(("headers", "asked_s"), ASKED)
+async def test_other_headers_that_ask_for_a_wait(headers, asked_s):
+    (waited_s,) = await delays(error(429, "slow down", **headers))
+    assert asked_s <= waited_s <= 1.25 * asked_s, "up to a quarter more, so that sessions do not come back together"
+
+
+async def test_the_limits_of_an_answer_that_hit_none_are_not_waited_for():
+    (waited_s,) = await delays(error(503, "busy", x_ratelimit_reset_requests="6m0s"))
+    assert waited_s < 1.0
 
 
 @pytest.mark.parametrize(

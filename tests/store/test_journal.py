@@ -281,6 +281,7 @@ def test_an_endpoints_count_comes_back_turn_by_turn_and_summed(journal):
     assert [stored.turn.usage for stored in journal.episode(KEY).turns] == [Usage(100, 0, 20), Usage(150, 90, 30)]
     counted, plain = journal.episodes()
     assert (counted.usage, counted.tokens) == (Usage(250, 90, 50), 50)
+    assert (counted.uncounted_turns, plain.uncounted_turns) == (0, 2)
     assert (plain.usage, plain.tokens) == (None, 6)
 
 

@@ -132,11 +132,18 @@ def _comparison_table(scores: Sequence["Score"]) -> "Table":
             f"{result.mean_turns:.1f}",
             f"{result.submit_rate:.0%}",
             f"{score.tokens:,.0f}",
-            "-" if score.cost_usd is None else f"${score.cost_usd:,.2f}",
+            _cost(score),
             str(result.runs),
             result.scored_of_asked,
         )
     return table
+
+
+def _cost(score: "Score") -> str:
+    """The cost with "≥" where some turns came without a count."""
+    if score.cost_usd is None:
+        return "-"
+    return f"{'≥ ' if score.uncounted_turns else ''}${score.cost_usd:,.2f}"
 
 
 def _in_words(scores: Sequence["Score"], difference: "PairedDifference") -> str:

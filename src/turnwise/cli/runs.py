@@ -226,10 +226,12 @@ def _remarks(summary: dict[str, Any]) -> list[str]:
 
 
 def _usage_line(usage: dict[str, Any]) -> str:
-    read, cached = usage["prompt_tokens"], usage["cached_tokens"]
-    cost = "unknown: no policy.chat.price" if usage["cost_usd"] is None else f"${usage['cost_usd']:,.4f}"
+    read, cached, uncounted = usage["prompt_tokens"], usage["cached_tokens"], usage["uncounted_turns"]
+    least, rest = ("at least ", f" (the endpoint did not count {uncounted:,} turns)") if uncounted else ("", "")
+    cost = "unknown: no policy.chat.price" if usage["cost_usd"] is None else f"{least}${usage['cost_usd']:,.4f}"
     share = f"{cached / read:.0%}" if read else "none"
-    return f"tokens: {read:,} read ({share} from cache), {usage['completion_tokens']:,} sampled; cost: {cost}"
+    sampled = f"{usage['completion_tokens']:,} sampled"
+    return f"tokens: {least}{read:,} read ({share} from cache), {sampled}; cost: {cost}{rest}"
 
 
 def _summary_table(summary: dict[str, Any]) -> "Table":

@@ -7,6 +7,7 @@ from turnwise.evaluation.compare import (
     paired_difference,
     read_score,
     total_usage,
+    uncounted_turns,
 )
 from turnwise.evaluation.estimators import pass_at_k
 from turnwise.evaluation.evaluate import evaluate, evaluation_requests, outcome_of_summary
@@ -37,6 +38,7 @@ __all__ = [
     "read_score",
     "summarize",
     "total_usage",
+    "uncounted_turns",
     "unusual_verdicts",
     "write_grades",
     "write_outputs",

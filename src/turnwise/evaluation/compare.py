@@ -24,7 +24,7 @@ class Score:
 
     `task_ids` are all that were attempted, whatever the infrastructure did with them; `resolved` of `attempts` ended
     episodes resolved their task. `tokens` is the mean number sampled in an episode; `usage` and `cost_usd` are totals,
-    None where no endpoint counted and no prices are known.
+    None where no endpoint counted and no prices are known, and lower bounds where `uncounted_turns` is not 0.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Score:
     tokens: float
     usage: Usage | None
     cost_usd: float | None
+    uncounted_turns: int
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -76,13 +77,22 @@ def read_score(where: str) -> Score:
         tokens=fmean(each.tokens for each in ended),
         usage=usage,
         cost_usd=None if usage is None or prices is None else prices.cost_usd(usage),
+        uncounted_turns=uncounted_turns(episodes),
     )
 
 
 def total_usage(episodes: Sequence[EpisodeSummary]) -> Usage | None:
-    """What an endpoint counted over all episodes; None where none was asked or none counts."""
+    """What an endpoint counted over all episodes; None where none was asked or none counts.
+
+    A lower bound of what they cost where there are `uncounted_turns`.
+    """
     counted = [each.usage for each in episodes if each.usage is not None]
     return sum(counted, Usage()) if counted else None
+
+
+def uncounted_turns(episodes: Sequence[EpisodeSummary]) -> int:
+    """How many turns `total_usage` leaves out because the endpoint said no count; 0 where there is no total."""
+    return 0 if total_usage(episodes) is None else sum(each.uncounted_turns for each in episodes)
 
 
 def check_same_tasks(scores: Sequence[Score]) -> None:

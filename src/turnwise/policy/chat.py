@@ -1,6 +1,5 @@
 """A policy behind an OpenAI-compatible endpoint: for evaluation only, under the model's own default decoding."""
 
-import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,13 +8,13 @@ from turnwise.errors import InputError, PolicyError
 from turnwise.policy.endpoint import Endpoint, EndpointFailure, Reply
 from turnwise.policy.protocol import changed_decoding
 from turnwise.policy.transcript import decode_messages, encode_text
+from turnwise.policy.waits import LONGEST_ASKED_S, Clock, LoopClock
 from turnwise.types import Sample, Sampling
 
 if TYPE_CHECKING:
     import torch
 
 LONGEST_WAIT_S = 60.0  # between two tries, where the endpoint does not ask for more
-LONGEST_ASKED_S = 600.0  # a longer Retry-After is a refusal
 NO_TEXT = "(no text)"  # stands for an empty message, which many services refuse
 OnFailure = Callable[[str, str, str], None]
 
@@ -27,7 +26,8 @@ class ChatPolicy:
     as NO_TEXT. What fails is tried again up to `attempts` times, after an exponential back-off from `first_wait_s` or,
     where longer, the time that the endpoint asks for, and each failure is reported to `on_failure(cause, session,
     detail)`. A 429 holds back every session, also those that wait for their turn, and each comes back at a moment of
-    its own. At most `requests_per_minute` are begun, evenly spaced; as many run at once as there are callers.
+    its own. At most `requests_per_minute` are begun, evenly spaced; as many run at once as there are callers. All waits
+    go by `clock`.
 
     >>> endpoint = Endpoint("http://localhost:8000/v1", "Qwen/Qwen3-8B", None, None, timeout_s=60)  # doctest: +SKIP
     >>> policy = ChatPolicy(endpoint, request={"temperature": 0.7})  # doctest: +SKIP
@@ -42,6 +42,7 @@ class ChatPolicy:
         first_wait_s: float = 1.0,
         requests_per_minute: float | None = None,
         on_failure: OnFailure = lambda cause, session, detail: None,
+        clock: Clock | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._request = dict(request or {})
@@ -49,7 +50,8 @@ class ChatPolicy:
         self._first_wait_s = first_wait_s
         self._spacing_s = 60.0 / requests_per_minute if requests_per_minute else 0.0
         self._on_failure = on_failure
-        self._next_start_s = 0.0  # by the loop's clock, as is the next
+        self._clock = clock or LoopClock()
+        self._next_start_s = 0.0  # by the clock, as is the next
         self._held_until_s = 0.0
         self._spread_s = 0.0
 
@@ -73,15 +75,17 @@ class ChatPolicy:
             )
         said_before = decode_messages(token_ids)
         messages = [{"role": role, "content": content if content.strip() else NO_TEXT} for role, content in said_before]
-        reply = await self._reply(messages, session)
+        reply, took_s = await self._reply(messages, session)
         said = (*encode_text(reply.text), *(sampling.stop_token_ids[:1] if reply.finished else ()))
-        return Sample(said, (0.0,) * len(said), self.version, reply.finished, reply.usage, reply.took_s)
+        return Sample(said, (0.0,) * len(said), self.version, reply.finished, reply.usage, took_s)
 
-    async def _reply(self, messages: Sequence[Mapping[str, str]], session: str) -> Reply:
+    async def _reply(self, messages: Sequence[Mapping[str, str]], session: str) -> tuple[Reply, float]:
+        """The reply, and the seconds that the try that brought it took."""
         for attempt in range(self._attempts):
             await self._wait_for_turn()
+            began_s = self._clock.time()
             try:
-                return await self._endpoint.ask(messages, self._request)
+                return await self._endpoint.ask(messages, self._request), self._clock.time() - began_s
             except EndpointFailure as failure:
                 self._on_failure(failure.cause, session, str(failure))
                 last = failure
@@ -91,16 +95,15 @@ class ChatPolicy:
 
     async def _wait_for_turn(self) -> None:
         """Take the next free start, and another one where a 429 came before it; the one thread makes taking atomic."""
-        clock = asyncio.get_running_loop().time
         while True:
-            now = clock()
+            now = self._clock.time()
             if now < self._held_until_s:
-                await asyncio.sleep(self._held_until_s - now + random.uniform(0.0, self._spread_s))
+                await self._clock.sleep(self._held_until_s - now + random.uniform(0.0, self._spread_s))
                 continue
             start = max(now, self._next_start_s)
             self._next_start_s = start + self._spacing_s
-            await asyncio.sleep(start - now)
-            if self._held_until_s <= clock():
+            await self._clock.sleep(start - now)
+            if self._held_until_s <= self._clock.time():
                 return
 
     async def _back_off(self, failure: EndpointFailure, attempt: int) -> None:
@@ -111,11 +114,11 @@ class ChatPolicy:
         if failure.cause == "endpoint_rate_limited":
             self._hold_back(wait_s)
         else:
-            await asyncio.sleep(wait_s)
+            await self._clock.sleep(wait_s)
 
     def _hold_back(self, wait_s: float) -> None:
         """Let no session ask for so long, nor all of them at the moment that it is over."""
-        until = asyncio.get_running_loop().time() + wait_s
+        until = self._clock.time() + wait_s
         if until > self._held_until_s:
             self._held_until_s, self._spread_s = until, wait_s / 4
 

@@ -5,10 +5,7 @@ completion, and its own retries go uncounted; so it is told to make none, and ev
 """
 
 import asyncio
-import email.utils
 import json
-import math
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +15,7 @@ from pydantic import ValidationError
 from turnwise.errors import ContentRefused, ContextExceeded, InputError, PolicyError, TurnwiseError
 from turnwise.policy.completion import CUT, FILTERED, WHOLE, Completion, Failed, first_fault, read_usage
 from turnwise.policy.refusals import LIMIT_KEYS, Refusal, Split, classify, named_settings, split_of
+from turnwise.policy.waits import asked_wait_s
 from turnwise.usage import Usage
 
 EXCERPT_CHARS = 300
@@ -27,16 +25,15 @@ USEFUL_TOKENS = 256  # a reply of fewer has no room for a thought and a command
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said, and how long it took. `finished` is False where the endpoint cut it short.
+    """What the model said. `finished` is False where the endpoint cut it short.
 
-    >>> Reply("Done.", True, Usage(12, 0, 3), took_s=0.8).text
+    >>> Reply("Done.", True, Usage(12, 0, 3)).text
     'Done.'
     """
 
     text: str
     finished: bool
     usage: Usage | None
-    took_s: float
 
 
 class EndpointFailure(Exception):
@@ -96,27 +93,31 @@ class Endpoint:
     async def ask(self, messages: Sequence[Mapping[str, str]], request: Mapping[str, Any]) -> Reply:
         """The model's reply to the conversation; `request` goes along as further fields of the body.
 
-        A system prompt that the model refuses is sent, from then on, at the head of the first user message. A limit of
-        the reply that no longer fits beside a grown conversation is lowered to what does, once.
+        A conversation whose system prompt the model refuses is sent again with it at the head of the first user
+        message, and those after it are sent so at once. A limit of the reply that no longer fits beside a grown
+        conversation is lowered to what does, once.
 
         Raises EndpointFailure where it is worth another try, PolicyError where the endpoint refuses this request,
         InputError where it would refuse all of them, ContextExceeded where the conversation is too long for the model,
         ContentRefused where model or service decline to answer it.
         """
         fields = dict(request)
+        plain = without_system(messages)
+        sent = plain if self._no_system_role else list(messages)
         while True:
-            sent = without_system(messages) if self._no_system_role else messages
             try:
                 return await self._once(sent, fields)
-            except _SystemRoleRefused:
+            except _SystemRoleRefused as refused:
+                if sent == plain:
+                    raise PolicyError(str(refused)) from refused
                 self._no_system_role = True
+                sent = plain
             except _LimitTooLarge as refused:
                 fields = self._with_less(refused, messages, fields, request)
 
     async def _once(self, messages: Sequence[Mapping[str, str]], fields: Mapping[str, Any]) -> Reply:
         import openai
 
-        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):  # the client's own holds for each read alone
                 body = await self._body(messages, fields)
@@ -126,8 +127,9 @@ class Endpoint:
             raise EndpointFailure("endpoint_unreachable", f"{self}: {error.__cause__ or error}") from error
         except openai.APIStatusError as error:
             answer = error.response
-            raise self._refused(error.status_code, answer.text, fields, asked_wait_s(answer.headers)) from error
-        return self._read(body, fields, time.perf_counter() - began)
+            wait_s = asked_wait_s(error.status_code, answer.headers)
+            raise self._refused(error.status_code, answer.text, fields, wait_s) from error
+        return self._read(body, fields)
 
     def _with_less(
         self,
@@ -174,7 +176,7 @@ class Endpoint:
     def __str__(self) -> str:
         return f"{self.base_url} (model {self.model})"
 
-    def _read(self, body: str, fields: Mapping[str, Any], took_s: float) -> Reply:
+    def _read(self, body: str, fields: Mapping[str, Any]) -> Reply:
         try:
             failed = Failed.model_validate_json(body).found
             if failed is not None:
@@ -192,7 +194,6 @@ class Endpoint:
             text=choice.message.content or "",
             finished=choice.finish_reason not in CUT,
             usage=read_usage(completion.usage),
-            took_s=took_s,
         )
 
     def _refused(self, status: int, text: str, fields: Mapping[str, Any], wait_s: float | None) -> Exception:
@@ -205,7 +206,7 @@ class Endpoint:
         if kind in (Refusal.RATE, Refusal.SERVER):
             cause = "endpoint_rate_limited" if kind is Refusal.RATE else "endpoint_server_error"
             return EndpointFailure(cause, said, wait_s)
-        if kind is Refusal.SYSTEM_ROLE and not self._no_system_role:
+        if kind is Refusal.SYSTEM_ROLE:
             return _SystemRoleRefused(said)
         if kind in _POLICYS_DOING:
             return _POLICYS_DOING[kind](said)
@@ -229,49 +230,6 @@ class Endpoint:
                 "/chat/completions"
             )
         return "the account has no credit left; the same command goes on once it has"
-
-
-def retry_after_s(header: str | None, now_s: float | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for, as a number or as an HTTP date (RFC 9110, 10.2.3).
-
-    None without one, and for one that is neither.
-
-    >>> retry_after_s("2.5")
-    2.5
-    >>> retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now_s=20.0)
-    40.0
-    """
-    if header is None:
-        return None
-    try:
-        asked_s = float(header)
-    except ValueError:
-        asked_s = _date_s(header) - (time.time() if now_s is None else now_s)
-    return max(asked_s, 0.0) if math.isfinite(asked_s) else None
-
-
-def _date_s(header: str) -> float:
-    """An HTTP date in seconds since 1970; not a number where there is no such date."""
-    try:
-        return email.utils.parsedate_to_datetime(header).timestamp()
-    except (ValueError, OverflowError):
-        return math.nan
-
-
-def asked_wait_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an error answer asks to be left alone, by whichever header says so; None where none does.
-
-    `x-ratelimit-reset` is a number of seconds, or a moment in seconds or milliseconds since 1970; one that is further
-    off than a request would wait is a quota's period and says nothing about the next try.
-    """
-    milliseconds = retry_after_s(headers.get("retry-after-ms"))
-    asked_s = retry_after_s(headers.get("retry-after")) if milliseconds is None else milliseconds / 1000
-    reset_s = retry_after_s(headers.get("x-ratelimit-reset"))
-    if asked_s is not None or reset_s is None:
-        return asked_s
-    seconds = reset_s / 1000 if reset_s > 1e11 else reset_s
-    left_s = seconds - time.time() if seconds > 1e8 else seconds
-    return left_s if 0 <= left_s <= 60 else None
 
 
 def without_system(messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:

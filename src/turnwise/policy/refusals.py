@@ -62,7 +62,6 @@ _SPLITS = [
 # In the order they are tried; a code is compared with the answer's `code` and `type`.
 _CODES = {
     "context_length_exceeded": Refusal.CONTEXT,
-    "string_above_max_length": Refusal.CONTEXT,
     "exceed_context_size_error": Refusal.CONTEXT,
     "model_max_prompt_tokens_exceeded": Refusal.CONTEXT,
     "content_filter": Refusal.CONTENT,
@@ -86,7 +85,8 @@ _WORDINGS = [
         ),
         (
             Refusal.CONTENT,
-            r"content (management|filter|policy)|responsible ?ai|flagged|inappropriate content|safety (system|filter)"
+            r"content (management|filter|policy)|responsible ?ai|inappropriate content|safety (system|filter)"
+            r"|\b(input|prompt|request|content|message|text|output|response)s?( \w+){0,3} flagged|flagged_input"
             r"|usage polic|blocked by .*(guardrail|moderation)|content exists risk|prohibited[_ ]content",
         ),
         (
@@ -95,12 +95,21 @@ _WORDINGS = [
             r"|maximum (model|prompt|input) length|model token limit|range of input length"
             r"|(prompt|input)s?\b.*\b(too long|too large|longer than|exceeds?)\b"
             r"|`inputs` must have less than|reduce the length of the (messages|prompt|input)"
-            r"|too many (input )?tokens\b.*\bprompt|string too long",
+            r"|too many (input )?tokens\b.*\bprompt|'(messages|input|prompt)\b[^']*': string too long",
         ),
-        (Refusal.KEY, r"(api key|token) (is )?(not valid|invalid|expired)|(invalid|incorrect|no) api key"),
+        (
+            Refusal.KEY,
+            r"(api key|(access|auth\w*|bearer) token) (is )?(not valid|invalid|expired)|(invalid|incorrect|no) api key",
+        ),
         (Refusal.CREDIT, r"credit balance is too low|insufficient (balance|credits?|funds)|account .*overdue"),
     )
 ]
+_UNKNOWN_FIELD = re.compile(
+    r"(unknown|unsupported|unrecogni[sz]ed|unexpected) (request )?(field|parameter|argument|keyword|name)"
+    r"|extra inputs are not permitted|is not a valid (field|parameter|argument)",
+    re.IGNORECASE,
+)
+_DECISIVE = frozenset({401, 402, 404})  # statuses that say what is wrong, whatever policy the text links to
 _BY_STATUS = {401: Refusal.KEY, 402: Refusal.CREDIT, 403: Refusal.KEY, 404: Refusal.MODEL, 429: Refusal.RATE}
 
 
@@ -117,6 +126,11 @@ def classify(status: int, text: str, codes: Iterable[str], settings: Iterable[st
     known = next((_CODES[code.lower()] for code in codes if code.lower() in _CODES), None)
     if known is not None:
         return known
+    if status in _DECISIVE:
+        return _BY_STATUS[status]
+    about_settings = bool(named_settings(text, settings))
+    if about_settings and status not in _BY_STATUS and status < 500 and _UNKNOWN_FIELD.search(text):
+        return Refusal.SETTING
     temporary = status >= 500 or status in _RETRIED
     worded = next((kind for kind, wording in _WORDINGS if wording.search(text)), None)
     if worded is not None and (not temporary or worded is Refusal.SYSTEM_ROLE):
@@ -125,7 +139,7 @@ def classify(status: int, text: str, codes: Iterable[str], settings: Iterable[st
         return _BY_STATUS[status]
     if temporary:
         return Refusal.SERVER
-    return Refusal.SETTING if named_settings(text, settings) else Refusal.OTHER
+    return Refusal.SETTING if about_settings else Refusal.OTHER
 
 
 def named_settings(text: str, settings: Iterable[str]) -> list[str]:

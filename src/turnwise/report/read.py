@@ -6,7 +6,15 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from turnwise.errors import StoreError
-from turnwise.evaluation import Outcome, StageResult, count_verdicts, outcome_of_summary, summarize, total_usage
+from turnwise.evaluation import (
+    Outcome,
+    StageResult,
+    count_verdicts,
+    outcome_of_summary,
+    summarize,
+    total_usage,
+    uncounted_turns,
+)
 from turnwise.report.record import CurvePoint, Episode, RunRecord, StageSpan, Verdicts
 from turnwise.store import EpisodeKey, EpisodeSummary, Journal
 
@@ -37,6 +45,7 @@ def read_run(run_dir: Path) -> RunRecord:
             incomplete_patches=sum(each.left_out > 0 for each in episodes),
             usage=usage,
             cost_usd=None if usage is None or prices is None else prices.cost_usd(usage),
+            uncounted_turns=uncounted_turns(episodes),
         )
 
 

@@ -60,8 +60,8 @@ class RunRecord:
 
     `stages` holds one result per stage, in the order the run passed them; `wall_s` is the time spent on the run so far
     by all the processes that worked on it, `episodes` how many ended. `usage` is what an endpoint counted for them and
-    `cost_usd` its price, where there is one. `incomplete_patches` counts the episodes whose patch does not carry all
-    of the agent's work.
+    `cost_usd` its price, where there is one; lower bounds where it did not count `uncounted_turns` of their turns.
+    `incomplete_patches` counts the episodes whose patch does not carry all of the agent's work.
     """
 
     name: str
@@ -79,3 +79,4 @@ class RunRecord:
     incomplete_patches: int
     usage: Usage | None = None
     cost_usd: float | None = None
+    uncounted_turns: int = 0

@@ -32,9 +32,13 @@ def summary(run: RunRecord) -> Mapping[str, Any]:
 
     `verdicts` has an entry per stage and purpose: its episodes by kind of verdict, and by tripwire where suspected.
     `incomplete_patches` are episodes whose patch could not carry all of the agent's work.
-    Where an endpoint was asked there is also `usage`: the tokens that it counted and their cost (None: no prices).
+    Where an endpoint was asked there is also `usage`: the tokens that it counted and their cost (None: no prices), both
+    lower bounds where it did not count `uncounted_turns` of the turns.
     """
-    counted = {} if run.usage is None else {"usage": {**asdict(run.usage), "cost_usd": run.cost_usd}}
+    counted = {}
+    if run.usage is not None:
+        more = {"cost_usd": run.cost_usd, "uncounted_turns": run.uncounted_turns}
+        counted = {"usage": {**asdict(run.usage), **more}}
     return {
         "stages": [asdict(stage) for stage in run.stages],
         "wall_s": run.wall_s,

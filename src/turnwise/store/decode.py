@@ -94,6 +94,7 @@ def summary(row: sqlite3.Row) -> EpisodeSummary:
         format_errors=row["format_errors"],
         tokens=row["tokens"],
         usage=Usage(row["prompt_tokens"], row["cached_tokens"], row["completion_tokens"]) if row["counted"] else None,
+        uncounted_turns=row["turns"] - row["counted"],
         wall_s=row["wall_s"],
         rules=tuple(json.loads(row["rules"])),
         left_out=row["left_out"],

@@ -182,11 +182,16 @@ def _history(episode: StoredEpisode) -> list[dict[str, str]]:
 
 
 def _tokens(trajectory: Trajectory, prices: Prices | None) -> dict[str, float]:
-    """An endpoint's own count, over all requests, where there is one; else the sequence's tokens, each counted once."""
+    """An endpoint's own count, over all requests, where there is one; else the sequence's tokens, each counted once.
+
+    The count is a lower bound where `uncounted_calls` came without one.
+    """
     counted = [turn.usage for turn in trajectory.turns if turn.usage is not None]
     if counted:
         total = sum(counted, Usage())
-        cost = {} if prices is None else {"instance_cost": prices.cost_usd(total)}
-        return {"tokens_sent": total.prompt_tokens, "tokens_received": total.completion_tokens, **cost}
+        more = {} if prices is None else {"instance_cost": prices.cost_usd(total)}
+        if len(counted) < len(trajectory.turns):
+            more["uncounted_calls"] = len(trajectory.turns) - len(counted)
+        return {"tokens_sent": total.prompt_tokens, "tokens_received": total.completion_tokens, **more}
     sampled = int(trajectory.action_mask_T.sum())
     return {"tokens_sent": len(trajectory.token_ids_T) - sampled, "tokens_received": sampled}

@@ -113,7 +113,8 @@ class StoredEpisode:
 class EpisodeSummary:
     """One ended episode without its text: what tables and curves are drawn from.
 
-    `tokens` counts the sampled ones; `usage` is what an endpoint counted, where one was asked and said.
+    `tokens` counts the sampled ones; `usage` is what an endpoint counted, where one was asked and said, for all turns
+    but `uncounted_turns`.
     """
 
     key: EpisodeKey
@@ -127,6 +128,7 @@ class EpisodeSummary:
     usage: Usage | None = None
     rules: tuple[str, ...] = ()  # the tripwires of a suspected patch
     left_out: int = 0  # how many things of the agent's work its patch does not carry
+    uncounted_turns: int = 0
 
     @property
     def resolved(self) -> bool:
