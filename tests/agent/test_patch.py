@@ -302,3 +302,24 @@ async def test_a_patch_over_the_limit_is_kept_out_and_the_reason_named(sandbox, 
     assert work.patch == ""
     assert work.left_out[0].startswith("the whole patch: ")
     assert "agent.max_patch_bytes is 1,000" in work.left_out[0]
+
+
+@pytest.mark.parametrize("ignored", ["nothing", "'.turn*'"])
+async def test_what_a_killed_edit_left_is_not_taken(sandbox, root, ignored):
+    left = "mkdir d; echo 1 > .turnwise-edit-7; echo 1 > d/.turnwise-edit-81; git add -A"
+    patch = await taken(sandbox, root, f"{left}; {CHANGE}; echo {ignored} >> .gitignore")
+    assert "+x2 = 3" in patch
+    assert ".turnwise-edit" not in patch
+
+
+async def test_taking_a_patch_leaves_the_repository_as_it_was(sandbox, root):
+    # Of a file that is younger than its index, git cannot tell that nobody has changed it.
+    await sandbox.exec(f"touch -d '1 hour ago' * .gitignore; {CHANGE}; touch /tmp/before; sleep 0.05", 20)
+    assert await take_patch(sandbox, git(root, "rev-parse", "HEAD"))
+    assert (await sandbox.exec("find /testbed -newer /tmp/before", 20)).output == ""
+
+
+async def test_undecodable_bytes_as_long_as_what_replaces_them_survive(sandbox, root):
+    patch = await taken(sandbox, root, "printf 'cut \\360\\237\\230 off\\n' > b.txt")
+    apply(root, patch)
+    assert (root / "b.txt").read_bytes() == b"cut \xf0\x9f\x98 off\n"

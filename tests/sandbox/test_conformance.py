@@ -76,6 +76,7 @@ async def test_what_runs_apart_shares_nothing_with_the_shell(sandbox: Sandbox) -
 
 async def test_a_script_apart_past_its_timeout_ends_and_the_shell_goes_on(sandbox: Sandbox) -> None:
     await sandbox.exec("export KEPT=yes", timeout_s=20)
+    await sandbox.run_apart("echo before", timeout_s=20)
     result = await sandbox.run_apart("echo begun; sleep 30; echo never", timeout_s=0.5)
     assert (result.output, result.exit_code, result.timed_out) == ("begun\n", 124, True)
     assert await out(sandbox, "echo $KEPT") == "yes\n"

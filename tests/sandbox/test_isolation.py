@@ -196,6 +196,12 @@ async def test_killing_everything_in_sight_leaves_the_sandbox_usable(isolated: S
     assert (await run(isolated, "echo alive")).output == "alive\n"
 
 
+async def test_stopping_everything_in_sight_stops_no_script_apart(isolated: Sandbox) -> None:
+    await isolated.run_apart("true", 20)
+    await run(isolated, "kill -STOP -1")
+    assert (await isolated.run_apart("echo goes on", 20)).output == "goes on\n"
+
+
 async def test_commands_keep_the_shells_variables_functions_and_lines(isolated: Sandbox) -> None:
     await run(isolated, "greet() { echo hi $1; }; local_only=5")
     assert (await run(isolated, "greet you; echo $local_only")).output == "hi you\n5\n"

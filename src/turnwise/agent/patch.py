@@ -112,15 +112,14 @@ class _Taking:
         if taken.size > max_bytes:
             too_long = f"the whole patch: {taken.size:,} bytes, where agent.max_patch_bytes is {max_bytes:,}"
             return Work("", (too_long, *left_out))
-        return Work(await self._text(attributes) if taken.size else "", left_out)
+        return Work(await self._text(taken, attributes), left_out)
 
-    async def _text(self, attributes: str) -> str:
-        patch = await self._read("patch")
+    async def _text(self, taken: "_Taken", attributes: str) -> str:
+        patch = await self._patch(taken)
         if not _is_text(patch):
             await self._run(attributes, again="names")
             for binary in (_not_text(patch, await self._read("names")), [_ALL_BINARY]):
-                await self._run("\n".join([attributes, *binary]), again="again")
-                patch = await self._read("patch")
+                patch = await self._patch(await self._run("\n".join([attributes, *binary]), again="again"))
                 if _is_text(patch):
                     break
             else:
@@ -137,6 +136,9 @@ class _Taking:
         if done.exit_code in _KILLED:
             raise SandboxError("git was killed twice while the patch was taken; give the sandbox more memory")
         return _taken(done)
+
+    async def _patch(self, taken: "_Taken") -> bytes:
+        return await self._read("patch") if taken.patch is None else taken.patch
 
     async def _read_if(self, name: str, taken: "_Taken") -> bytes:
         """An empty file is not read, for each that is costs as much as a command."""
@@ -156,18 +158,23 @@ def _script() -> str:
 
 @dataclass(frozen=True)
 class _Taken:
-    """What the script wrote: the patch's size in bytes, and which other files are not empty."""
+    """What the script said: the patch's size in bytes, which other files are not empty, and the patch, if it is whole:
+    what a command prints may be cut, and what is not UTF-8 in it is replaced."""
 
     size: int
     others: tuple[str, ...]
+    patch: bytes | None
 
 
 def _taken(done: ExecResult) -> _Taken:
-    last = done.output.strip().splitlines()[-1:]
-    size, *others = last[0].split() if last else [""]
+    first, _, rest = done.output.partition("\n")
+    size, *others = first.split() or [""]
     if done.exit_code != 0 or not size.isdecimal():
+        last = done.output.strip().splitlines()[-1:]
         raise _NoPatch(last[0] if last else f"exit status {done.exit_code}")
-    return _Taken(int(size), tuple(others))
+    patch = rest.encode("utf-8")
+    whole = len(patch) == int(size) and "\ufffd" not in rest
+    return _Taken(int(size), tuple(others), patch if whole else None)
 
 
 def _fields(listing: bytes) -> list[bytes]:

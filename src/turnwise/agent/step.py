@@ -10,10 +10,12 @@ from turnwise.agent.tools import STATE_DIR
 from turnwise.sandbox.protocol import Sandbox
 
 _STATE_TIMEOUT_S = 20.0
-# Prints one line each: submitted or not, the window's first line, the open file.
+# Prints one line each: submitted or not, the window's first line, the open file. It runs at every turn, so the shell
+# reads the file itself: a process would take as long again.
 _READ_STATE = (
     f"cd {STATE_DIR} 2>/dev/null || exit 0; "
-    "if [ -e submitted ]; then rm -rf submitted; echo submitted; else echo -; fi; cat window 2>/dev/null"
+    "if [ -e submitted ]; then rm -rf submitted; echo submitted; else echo -; fi; "
+    '[ -f window ] || exit 0; while IFS= read -r line || [ "$line" ]; do printf "%s\\n" "$line"; done <window'
 )
 
 
