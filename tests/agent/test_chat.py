@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from datetime import date
 
 import pytest
@@ -167,11 +166,11 @@ def test_an_output_without_added_tokens_is_tokenized_as_ever(coder):
     assert ChatRenderer(coder).observation(said, stopped=False) == coder.encode(rendered, add_special_tokens=False)
 
 
-def test_thousands_of_added_tokens_hold_nothing_up(coder):
-    renderer = ChatRenderer(coder)
-    began = time.process_time()
-    renderer.observation("<tool_call>" * 5_000)
-    assert time.process_time() - began < 5
+@pytest.mark.timeout(60)
+def test_a_text_of_added_tokens_however_long_holds_nothing_up(coder):
+    """To tokenize what follows anew behind each of them would take hours."""
+    said = "<tool_call>" * 80_000
+    assert said in text_of(coder, ChatRenderer(coder).observation(said))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Programs that wait for a keyboard are named before they are started; nothing else is."""
 
-import time
-
 import pytest
 
 from turnwise.agent.guard import interactive_program, refusal
@@ -73,9 +71,9 @@ def test_a_nul_character_cannot_reach_the_shell():
     assert refusal("echo \0") == "[not run: the command holds a NUL character]"
 
 
-@pytest.mark.parametrize("long", ["echo " + "x" * 1_000_000, "echo '" + "x " * 500_000 + "'"])
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("long", ["echo " + "x" * 8_000_000, "echo '" + "x " * 4_000_000 + "'"], ids=["word", "words"])
 def test_a_command_however_long_holds_nothing_up(long):
-    began = time.perf_counter()
+    """A reading whose time grows with the square of a word's length would take days."""
     assert refusal(f"{long}; less a.py") is None
     assert refusal(f"less a.py <<'END'\n{long}\nEND") is not None
-    assert time.perf_counter() - began < 1

@@ -64,11 +64,13 @@ class _Context:
     """What the reader stands in: commands, a double-quoted string ('"') or a parameter expansion ("{").
 
     `closes` is what a closing parenthesis ends here. `pending` are the heredocs whose bodies begin on the next line.
+    `substituted`: this or a context around it is a command substitution.
     """
 
     kind: str = "commands"
     closes: str = ""
     pending: list[_Delimiter] = field(default_factory=list)
+    substituted: bool = False
 
 
 class _Reader:
@@ -123,6 +125,7 @@ class _Reader:
         return found is not None
 
     def _enter(self, context: _Context, length: int = 1) -> None:
+        context.substituted = context.closes == "substitution" or self._contexts[-1].substituted
         self._contexts.append(context)
         self.at += length
 
@@ -196,10 +199,9 @@ class _Reader:
 
     def _read_bodies(self, here: _Context) -> None:
         """At the start of a line: the bodies of the heredocs that were opened before it."""
-        in_substitution = any(context.closes == "substitution" for context in self._contexts)
         while here.pending and not self.unended:
             start = self.at
-            end = self._end_of_body(here.pending.pop(0), in_substitution)
+            end = self._end_of_body(here.pending.pop(0), here.substituted)
             self.found.append(Heredoc(start, end))
             self.unended = end is None
             self.at = len(self.text) if end is None else end

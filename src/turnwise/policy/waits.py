@@ -62,26 +62,28 @@ def _date_s(header: str) -> float:
         return math.nan
 
 
-def asked_wait_s(status: int, headers: Mapping[str, str]) -> float | None:
+def asked_wait_s(status: int, headers: Mapping[str, str], now_s: float | None = None) -> float | None:
     """Seconds that an error answer of HTTP `status` asks to be left alone; None where no header says so.
 
     `x-ratelimit-reset` is a number of seconds, or a moment in seconds or milliseconds since 1970; one that is further
-    off than a request would wait is a quota's period and says nothing about the next try.
+    off than a request would wait is a quota's period and says nothing about the next try. `now_s` is the time since
+    1970, by default the machine's.
 
     >>> asked_wait_s(429, {"retry-after": "2", "x-ratelimit-reset-requests": "6m0s"})
     2.0
     >>> asked_wait_s(429, {"x-ratelimit-reset-requests": "6m0s"})
     360.0
     """
-    milliseconds = retry_after_s(headers.get("retry-after-ms"))
-    asked_s = retry_after_s(headers.get("retry-after")) if milliseconds is None else milliseconds / 1000
-    reset_s = retry_after_s(headers.get("x-ratelimit-reset"))
+    now_s = time.time() if now_s is None else now_s
+    milliseconds = retry_after_s(headers.get("retry-after-ms"), now_s)
+    asked_s = retry_after_s(headers.get("retry-after"), now_s) if milliseconds is None else milliseconds / 1000
+    reset_s = retry_after_s(headers.get("x-ratelimit-reset"), now_s)
     if asked_s is not None:
         return asked_s
     if reset_s is None:
         return _limits_reset_s(headers) if status == 429 else None
     seconds = reset_s / 1000 if reset_s > 1e11 else reset_s
-    left_s = seconds - time.time() if seconds > 1e8 else seconds
+    left_s = seconds - now_s if seconds > 1e8 else seconds
     return left_s if 0 <= left_s <= 60 else None
 
 
