@@ -109,9 +109,7 @@ _UNKNOWN_FIELD = re.compile(
     r"|extra inputs are not permitted|is not a valid (field|parameter|argument)",
     re.IGNORECASE,
 )
-_DECISIVE = frozenset(
-    {401, 402, 404}
-)  # statuses that say what is wrong, whatever policy the text links to
+_DECISIVE = frozenset({401, 402, 404})  # statuses that say what is wrong, whatever policy the text links to
 _BY_STATUS = {401: Refusal.KEY, 402: Refusal.CREDIT, 403: Refusal.KEY, 404: Refusal.MODEL, 429: Refusal.RATE}
 
 
