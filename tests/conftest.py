@@ -29,6 +29,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a container engine or a cluster, by the fixtures and the backend that they ask for."""
+    for item in items:
+        asked = {*getattr(item, "fixturenames", ()), *getattr(getattr(item, "callspec", None), "params", {}).values()}
+        if asked & {"docker_host", "cluster", "docker", "kubernetes"}:
+            item.add_marker(pytest.mark.containers)
+
+
 @dataclass(frozen=True)
 class SmallWorld:
     """`task`'s repository lies at `spec.root`; `diff(files)` is the patch that gives files (by path) other contents,

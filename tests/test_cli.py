@@ -17,6 +17,8 @@ from turnwise.store import EpisodeKey, Journal
 from turnwise.tasks import read_tasks, write_tasks
 from turnwise.types import StopReason, Verdict, VerdictKind
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 [run]
 name = "done"

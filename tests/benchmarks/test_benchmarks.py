@@ -12,6 +12,8 @@ from rich.console import Console
 
 from turnwise.types import Checkout
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 

@@ -19,6 +19,8 @@ from turnwise.types import Checkout, Installation, Task
 from ..endpoint import completion, in_turn, serving
 from ..tasks.mine.past import make_past
 
+pytestmark = pytest.mark.slow
+
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 

@@ -8,6 +8,8 @@ from turnwise.tasks.verdicts import read_verdicts, require_gate
 
 from ..tasks.mine.past import make_past
 
+pytestmark = pytest.mark.slow
+
 SETUP = "from setuptools import setup\n\nsetup(name='calc', version='1.0', py_modules=['calc'])\n"
 
 

@@ -10,6 +10,8 @@ from turnwise.tasks import read_tasks
 
 from ..tasks.formats.rows import CLASSIC, REBENCH, patch
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Done:

@@ -25,6 +25,8 @@ from turnwise.usage import Usage
 
 from ..endpoint import Answer, completion, error, serving
 
+pytestmark = pytest.mark.slow
+
 FIX, SUBMIT = "The sign.\n```command\nsed -i 's/a - b/a + b/' calc.py\n```", "Done.\n```command\nsubmit\n```"
 PRICES = {"prompt": 2.0, "cached": 0.5, "completion": 8.0}
 

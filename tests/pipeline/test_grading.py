@@ -17,6 +17,8 @@ from turnwise.pipeline.recipe import SandboxTable
 from turnwise.store import Journal
 from turnwise.types import TestRun
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("gold", "wrong", "torn", "empty", "null", "without")
 
 

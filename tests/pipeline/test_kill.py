@@ -16,7 +16,8 @@ from turnwise.store import Journal
 
 DRIVE = Path(__file__).with_name("drive.py")
 KILLS = 10
-pytestmark = pytest.mark.timeout(300)  # whole runs: on a machine that others use too they take their time
+# On a machine that others use too, whole runs take their time.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 EVENTS = (
     "SELECT (SELECT count(*) FROM turns) + (SELECT count(*) FROM verdicts) + (SELECT count(*) FROM updates)"
     " + (SELECT count(rewards) FROM episodes) + (SELECT count(*) FROM evaluations)"

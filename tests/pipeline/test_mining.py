@@ -21,6 +21,8 @@ from turnwise.types import Mount, SandboxSpec, TestRun
 
 from ..tasks.mine.past import make_past
 
+pytestmark = pytest.mark.slow
+
 ENV = {"PATH": "/opt/env/bin:/usr/bin:/bin", "PYTHONPATH": "/testbed", "PYTHONDONTWRITEBYTECODE": "1"}
 SIGN, HALF = "acme__calc-7", "acme__calc-9"
 

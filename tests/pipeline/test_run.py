@@ -13,7 +13,8 @@ from turnwise.errors import CheckpointError, LogprobMismatch, RecipeError
 from turnwise.pipeline.run import is_finished, run_recipe
 from turnwise.store import Journal
 
-pytestmark = pytest.mark.timeout(300)  # whole runs: on a machine that others use too they take their time
+# On a machine that others use too, whole runs take their time.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SHORT = [
     "stages.rl-1.iterations=2",

@@ -21,6 +21,8 @@ from turnwise.types import Mount, TestRun
 
 from ..conftest import BUGGY, FIXED, HIDDEN_TEST, KEPT_TEST, git
 
+pytestmark = pytest.mark.slow
+
 KEPT = "tests/test_calc.py::test_double"
 
 

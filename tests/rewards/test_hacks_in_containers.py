@@ -9,7 +9,7 @@ from turnwise.sandbox import SandboxBackend
 from ..sandbox.conftest import make_backend
 from .conftest import HACKS, rewarded, verify_in
 
-SAMPLE = dict(sorted(HACKS.items())[::12])
+SAMPLE = dict(sorted(HACKS.items())[::40])
 
 
 @pytest.fixture(params=["docker", "kubernetes"])

@@ -9,6 +9,8 @@ from turnwise.types import TestRun, VerdictKind
 
 from ..conftest import BUGGY, FIXED
 
+pytestmark = pytest.mark.slow
+
 KEPT = "\n\ndef test_double():\n    assert calc.double(4) == 8\n"
 OTHER_FIX = BUGGY.replace("a - b", "sum((a, b))")
 LOG = "PASSED tests/test_calc.py::test_add\nPASSED tests/test_calc.py::test_double\n"

@@ -13,6 +13,8 @@ from turnwise.tasks import EnvironmentStore, MakeOptions, make_tasks, read_tasks
 from turnwise.tasks.repository import git
 from turnwise.types import VerdictKind
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cache(tmp_path_factory):

@@ -14,6 +14,8 @@ from turnwise.tasks.sdist import MAX_UNPACKED_BYTES, fetch_sdist, run_pip, unpac
 
 from .conftest import PAGE
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_newest_release_is_found_and_kept(registry, make_sdist, tmp_path):
     registry.add("newest", "newest-1.9.tar.gz", make_sdist({"a": "old"}))

@@ -24,6 +24,8 @@ from turnwise.types import SourceDistribution, TestRun
 
 from .conftest import OFFLINE_INSTALL, SETUP
 
+pytestmark = pytest.mark.slow
+
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 LIFE = {
     "pre_install": ("apt-get update && apt-get install -y gcc", "sed -i 's/pytest/pytest -rA/' tox.ini"),
