@@ -32,7 +32,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need a container engine or a cluster, by the fixtures and the backend that they ask for."""
     for item in items:
-        asked = {*getattr(item, "fixturenames", ()), *getattr(getattr(item, "callspec", None), "params", {}).values()}
+        parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
+        asked = {*getattr(item, "fixturenames", ()), *(each for each in parameters if isinstance(each, str))}
         if asked & {"docker_host", "cluster", "docker", "kubernetes"}:
             item.add_marker(pytest.mark.containers)
 
