@@ -1,8 +1,8 @@
 """Makes tests ask for something else than before: in each, one assertion is mutated so that a right patch fails it.
 
-An expected literal becomes another of its type, a condition or an assertion method is negated, an expected exception
-becomes another one. Code that passes the test as it was cannot pass it so, unless it makes tests pass whatever they ask
-for. The sources are read, never run.
+An expected literal becomes another of its type, an expected exception another one; where a test has neither, a
+condition or an assertion method is negated. Code that passes the test as it was cannot pass it so, unless it makes
+tests pass whatever they ask for. The sources are read, never run.
 """
 
 import ast
@@ -27,7 +27,7 @@ _LIKENS = re.compile(r"equal|same|identical|close|search|match|startswith|endswi
 # Calls that make a value, and do not ask for one of what is tested.
 _MAKERS = ("array", "bytes", "complex", "date", "datetime", "dict", "float", "frozenset", "int", "list", "set", "tuple",
            "approx")  # fmt: skip
-_WEIGHTS = {"literal": 6, "exception": 3, "negation": 1}
+_WEIGHTS = {"literal": 2, "exception": 1, "negation": 1}
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,12 @@ def _is_named(function: ast.FunctionDef | ast.AsyncFunctionDef, names: Collectio
 
 
 def _mutated(source: str, mutations: list[Mutation], chance: random.Random) -> str:
-    """The source with one of the mutations: the first, in an order of chance, that leaves it Python."""
-    keys = {id(each): chance.random() ** (1 / _WEIGHTS[each.kind]) for each in mutations}
+    """The source with one of the mutations: the first, in an order of chance, that leaves it Python.
+
+    A negation is taken where there is nothing else: what is equal to everything fails a negated comparison, as what is
+    right does.
+    """
+    keys = {id(each): (each.kind != "negation", chance.random() ** (1 / _WEIGHTS[each.kind])) for each in mutations}
     for mutation in sorted(mutations, key=lambda each: keys[id(each)], reverse=True):
         changed = _edited(source, mutation.edits)
         try:
