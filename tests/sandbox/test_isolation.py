@@ -133,9 +133,8 @@ async def test_everything_in_the_repository_can_be_changed(isolated: Sandbox) ->
 
 
 async def test_background_processes_live_from_one_command_to_the_next(isolated: Sandbox) -> None:
-    started = time.perf_counter()
-    assert (await run(isolated, "(sleep 1; echo done > /tmp/done; sleep 100) & echo started")).output == "started\n"
-    assert time.perf_counter() - started < 1
+    begun = await run(isolated, "(sleep 1; echo done > /tmp/done; sleep 100) & echo started")
+    assert (begun.output, begun.timed_out) == ("started\n", False)
     assert (await run(isolated, "sleep 1.5; cat /tmp/done; jobs | wc -l")).output == "done\n1\n"
     assert (await run(isolated, "kill %1; wait; echo gone")).output.endswith("gone\n")
 
